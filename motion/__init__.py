@@ -1,0 +1,1 @@
+"""Humanoid tracking: clips, environment, rewards, PPO."""

@@ -1,0 +1,1 @@
+"""Radiance fields: encodings, fields, volume rendering and one jitted train step."""

@@ -1,0 +1,1 @@
+"""What a training loop should look at next: pure-function samplers with explicit keys."""

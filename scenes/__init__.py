@@ -1,0 +1,1 @@
+"""What the world looks like: cameras, rays, posed images, analytic scenes."""

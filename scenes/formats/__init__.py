@@ -1,0 +1,1 @@
+"""Readers and writers of posed-image formats; the only files in `scenes` that touch a disk."""

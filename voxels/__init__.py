@@ -1,0 +1,1 @@
+"""Block worlds: grid, splatting renderer, distillation."""
