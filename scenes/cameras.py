@@ -1,0 +1,230 @@
+"""Cameras: where a pixel looks, and where a point lands in the image.
+
+Axes are OpenGL's: x right, y up, the camera looks along -z; poses take camera to world.
+Pixel coordinates xy are continuous, x right, y down, from the image's corner, so the centre of
+pixel (row, col) is (col + 0.5, row + 0.5). "Normalised" coordinates are x right, y down on the
+plane at distance 1, with the focal length and the principal point taken out.
+Lens distortion is OpenCV's rational model with coefficients k1, k2, p1, p2, k3, k4, k5, k6.
+Source: OpenCV's camera calibration documentation; Brown 1966 for the tangential terms.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+NUM_DISTORTION = 8
+_NEWTON_STEPS = 10
+_MAX_NORMALISED = 1e6
+_RESIDUAL_TOLERANCE = 1e-4
+
+
+class Cameras(NamedTuple):
+    """Any number of cameras, as NumPy arrays on the host or JAX arrays on a device.
+
+    Attributes:
+      camera_to_world: rigid transforms, rotation orthonormal, last row 0 0 0 1.
+      focal: focal lengths (x, y) in pixels.
+      principal: principal point (x, y) in pixels from the image's corner.
+      distortion: OpenCV's k1, k2, p1, p2, k3, k4, k5, k6; zeros are a pinhole.
+    """
+
+    camera_to_world: Float[Array | np.ndarray, "*views 4 4"]
+    focal: Float[Array | np.ndarray, "*views 2"]
+    principal: Float[Array | np.ndarray, "*views 2"]
+    distortion: Float[Array | np.ndarray, "*views 8"]
+
+
+class Undistorted(NamedTuple):
+    """Normalised coordinates without distortion, and where the model could be inverted."""
+
+    xy: Float[Array, "*points 2"]
+    is_valid: Bool[Array, "*points"]
+
+
+def make_cameras(
+    camera_to_world: Float[np.ndarray, "views 4 4"],
+    focal: Float[np.ndarray, "*views 2"],
+    principal: Float[np.ndarray, "*views 2"],
+    distortion: Float[np.ndarray, "*views 8"] | None = None,
+) -> Cameras:
+    """Builds float32 cameras on the host; intrinsics given once are shared by all views."""
+    num_views = len(camera_to_world)
+    distortion = np.zeros(NUM_DISTORTION) if distortion is None else distortion
+
+    def spread(values: np.ndarray, width: int) -> np.ndarray:
+        return np.broadcast_to(values, (num_views, width)).astype(np.float32)
+
+    return Cameras(
+        camera_to_world=np.asarray(camera_to_world, np.float32),
+        focal=spread(focal, 2),
+        principal=spread(principal, 2),
+        distortion=spread(distortion, NUM_DISTORTION),
+    )
+
+
+def select(cameras: Cameras, view: Int[Array | np.ndarray, "*rays"] | int) -> Cameras:
+    """Gathers one camera per entry of `view`; an index out of range is clamped to the ends."""
+    last = cameras.focal.shape[0] - 1
+    view = jnp.clip(jnp.asarray(view), 0, last)
+    return Cameras(*(jnp.asarray(field)[view] for field in cameras))
+
+
+def scale_pixels(cameras: Cameras, factor: Float[np.ndarray, " 2"]) -> Cameras:
+    """Cameras of the same views with images resized by `factor` (x, y); 0.5 halves them."""
+    factor = np.asarray(factor, np.float32)
+    return cameras._replace(
+        focal=cameras.focal * factor,
+        principal=cameras.principal * factor,
+    )
+
+
+def opengl_from_opencv(
+    camera_to_world: Float[np.ndarray, "*views 4 4"],
+) -> Float[np.ndarray, "*views 4 4"]:
+    """Turns poses with OpenCV's camera axes (y down, looks along +z) to OpenGL's.
+
+    It is its own inverse.
+    """
+    return np.asarray(camera_to_world) * np.array([1.0, -1.0, -1.0, 1.0])
+
+
+def distort(
+    distortion: Float[Array | np.ndarray, "*#points 8"],
+    xy: Float[Array | np.ndarray, "*#points 2"],
+) -> Float[Array, "*points 2"]:
+    """Applies the lens to normalised coordinates.
+
+    Bad input: where the rational model's denominator vanishes the result is not finite.
+    """
+    k1, k2, p1, p2, k3, k4, k5, k6 = jnp.moveaxis(jnp.asarray(distortion), -1, 0)
+    x, y = xy[..., 0], xy[..., 1]
+    r2 = x * x + y * y
+    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+    return jnp.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        ],
+        axis=-1,
+    )
+
+
+def undistort(
+    distortion: Float[Array | np.ndarray, "*#points 8"],
+    xy: Float[Array | np.ndarray, "*#points 2"],
+) -> Undistorted:
+    """Inverts `distort` by a fixed number of Newton steps.
+
+    Without distortion the coordinates come back bit for bit. Derivatives are those of the
+    inverse function, not of the iteration.
+
+    Returns:
+      The solution nearest to the centre, with is_valid True. Where the model folds back and has
+      no such solution: the iterate of least error, finite, with is_valid False.
+    """
+    shape = jnp.broadcast_shapes(distortion.shape[:-1], xy.shape[:-1])
+    xy = jnp.broadcast_to(jnp.asarray(xy), (*shape, 2))
+    fixed, target = jax.lax.stop_gradient((jnp.asarray(distortion), xy))
+
+    def error(guess: Array) -> tuple[Array, Array]:
+        residual = distort(fixed, guess) - target
+        size = jnp.max(jnp.abs(residual), axis=-1)
+        return residual, jnp.where(jnp.isfinite(size), size, jnp.inf)
+
+    def body(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        guess, best, best_size = carry
+        residual, size = error(guess)
+        is_better = size < best_size
+        best = jnp.where(is_better[..., None], guess, best)
+        step = _solve(_jacobian(fixed, guess), residual)
+        # a step across the fold of the lens would land on the wrong branch
+        limit = 0.5 + jnp.max(jnp.abs(guess), axis=-1, keepdims=True)
+        guess = jnp.clip(guess - jnp.clip(step, -limit, limit), -_MAX_NORMALISED, _MAX_NORMALISED)
+        return guess, best, jnp.minimum(size, best_size)
+
+    start = (target, target, jnp.full(shape, jnp.inf, target.dtype))
+    guess, best, best_size = jax.lax.fori_loop(0, _NEWTON_STEPS, body, start)
+    _, size = error(guess)
+    best = jnp.where((size < best_size)[..., None], guess, best)
+    best_size = jnp.minimum(size, best_size)
+    jacobian = _jacobian(fixed, best)
+    determinant = _determinant(jacobian)
+    is_valid = (best_size <= _RESIDUAL_TOLERANCE) & (determinant > 0)
+    # the last Newton step carries the derivative: d best / d target is the inverse Jacobian
+    step = _solve(jacobian, distort(distortion, best) - xy)
+    moved = jnp.where(jnp.isfinite(step) & is_valid[..., None], best - step, best)
+    return Undistorted(moved, is_valid)
+
+
+def pixel_directions(
+    cameras: Cameras,
+    view: Int[Array | np.ndarray, "*rays"] | int,
+    xy: Float[Array | np.ndarray, "*rays 2"],
+) -> Float[Array, "*rays 3"]:
+    """Directions in camera axes through pixels `xy`, at distance 1 along the optical axis.
+
+    Their length turns planar depth into distance along the ray.
+    """
+    camera = select(cameras, view)
+    normalised = (jnp.asarray(xy) - camera.principal) / camera.focal
+    plane = undistort(camera.distortion, normalised).xy
+    return jnp.stack([plane[..., 0], -plane[..., 1], -jnp.ones_like(plane[..., 0])], axis=-1)
+
+
+def project(
+    cameras: Cameras,
+    view: Int[Array | np.ndarray, "*rays"] | int,
+    points: Float[Array | np.ndarray, "*rays 3"],
+) -> tuple[Float[Array, "*rays 2"], Float[Array, "*rays"]]:
+    """Projects world points into the image of camera `view`.
+
+    Returns:
+      (xy, planar_depth): pixel coordinates, and the distance along the optical axis.
+      Points at or behind the camera's plane have planar_depth <= 0 and the principal point as xy.
+    """
+    camera = select(cameras, view)
+    rotation = camera.camera_to_world[..., :3, :3]
+    offset = jnp.asarray(points) - camera.camera_to_world[..., :3, 3]
+    local = jnp.sum(rotation * offset[..., :, None], axis=-2)  # rotation transposed @ offset
+    depth = -local[..., 2]
+    is_ahead = depth > 0
+    safe = jnp.where(is_ahead, depth, 1.0)
+    plane = jnp.stack([local[..., 0], -local[..., 1]], axis=-1) / safe[..., None]
+    plane = jnp.where(is_ahead[..., None], plane, 0.0)
+    return distort(camera.distortion, plane) * camera.focal + camera.principal, depth
+
+
+def _jacobian(distortion: Array, xy: Array) -> Array:
+    """Derivative of `distort`, rows are outputs."""
+    k1, k2, p1, p2, k3, k4, k5, k6 = jnp.moveaxis(jnp.asarray(distortion), -1, 0)
+    x, y = xy[..., 0], xy[..., 1]
+    r2 = x * x + y * y
+    top = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    bottom = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    slope_top = k1 + r2 * (2 * k2 + 3 * r2 * k3)
+    slope_bottom = k4 + r2 * (2 * k5 + 3 * r2 * k6)
+    radial = top / bottom
+    slope = 2 * (slope_top - radial * slope_bottom) / bottom  # d radial / d r2, times 2
+    cross = slope * x * y + 2 * p1 * x + 2 * p2 * y
+    along_x = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
+    along_y = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
+    rows = [jnp.stack([along_x, cross], -1), jnp.stack([cross, along_y], -1)]
+    return jnp.stack(rows, axis=-2)
+
+
+def _determinant(matrix: Array) -> Array:
+    return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
+
+
+def _solve(matrix: Array, right: Array) -> Array:
+    """Solves 2x2 systems; a singular matrix gives a zero step."""
+    determinant = _determinant(matrix)
+    is_regular = jnp.abs(determinant) > 1e-12
+    safe = jnp.where(is_regular, determinant, 1.0)
+    x = matrix[..., 1, 1] * right[..., 0] - matrix[..., 0, 1] * right[..., 1]
+    y = matrix[..., 0, 0] * right[..., 1] - matrix[..., 1, 0] * right[..., 0]
+    solution = jnp.stack([x, y], axis=-1) / safe[..., None]
+    return jnp.where(is_regular[..., None] & jnp.isfinite(solution), solution, 0.0)

@@ -1,0 +1,172 @@
+"""Reads photographs, masks and depth maps from files into NumPy arrays.
+
+Colour comes out as uint8 RGB or RGBA with straight alpha, at the size asked for. Pixels are taken
+as stored: an EXIF orientation is not applied, because camera poses speak of the stored pixels.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image, UnidentifiedImageError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_THREADS = min(8, os.cpu_count() or 1)
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_Item = TypeVar("_Item")
+_T = TypeVar("_T")
+
+
+def read_images(
+    paths: Sequence[Path], *, downscale: float = 1.0, source: str
+) -> UInt8[np.ndarray, "views rows cols channels"]:
+    """Decodes images of equal size in parallel; RGBA if any of them is transparent anywhere.
+
+    Args:
+      downscale: divides both sides, rounded to whole pixels; averages in premultiplied space.
+      source: the file that lists them, named in errors.
+    Raises:
+      ValueError: naming the file, for an unreadable or truncated image, one deeper than 8 bits,
+        or one of another size than the first.
+    """
+    check_downscale(downscale)
+    if not paths:
+        raise ValueError(f"{source}: no images to read")
+    images = in_threads(lambda path: _shrink(read_image(path), downscale), paths)
+    for path, image in zip(paths, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            raise ValueError(
+                f"{path}: all images of {source} must have one size; "
+                f"{paths[0].name} is {_size(images[0])}, this one {_size(image)}"
+                + ("" if downscale == 1 else f" (after dividing by {downscale:g})")
+            )
+    is_opaque = all(image.shape[2] == 3 or image[..., 3].min() == 255 for image in images)
+    channels = 3 if is_opaque else 4
+    stack = np.full((len(images), *images[0].shape[:2], channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        used = min(channels, image.shape[2])
+        stack[index, ..., :used] = image[..., :used]
+    return stack
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "rows cols channels"]:
+    """Decodes one image to RGB or RGBA.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: naming the file, if it is not an image, is cut short, or has more than 8 bits.
+    """
+
+    def convert(image: Image.Image) -> np.ndarray:
+        if image.mode in _DEEP_MODES:
+            raise ValueError(f"{path}: colour images must have 8 bits a channel, got {image.mode}")
+        has_alpha = image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+        has_alpha = has_alpha or "transparency" in image.info
+        return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+
+    return _decode(path, convert)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Reads (cols, rows) from an image's header.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: naming the file, if it is not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: image not found") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: not a readable image ({error})") from None
+
+
+def read_plane(path: Path) -> Shaped[np.ndarray, "rows cols"]:
+    """Decodes a one-channel map (mask, depth) at its own depth: integers or float32.
+
+    Of an image with several channels the first is taken. `.npy` files are read as they are.
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: naming the file, if it cannot be read or is not two-dimensional.
+    """
+    if path.suffix == ".npy":
+        try:
+            plane = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: file not found") from None
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path}: not a readable .npy array ({error})") from None
+    else:
+        plane = _decode(path, np.asarray)
+    if plane.ndim == 3:
+        plane = plane[..., 0]
+    if plane.ndim != 2:
+        raise ValueError(f"{path}: must be a two-dimensional map, got shape {plane.shape}")
+    return plane
+
+
+def resize_nearest(
+    plane: Shaped[np.ndarray, "rows cols"], rows: int, cols: int
+) -> Shaped[np.ndarray, "new_rows new_cols"]:
+    """Resizes by taking the value under each new pixel's centre; nothing is averaged."""
+    row = ((np.arange(rows) + 0.5) * plane.shape[0] / rows).astype(int)
+    col = ((np.arange(cols) + 0.5) * plane.shape[1] / cols).astype(int)
+    return plane[row[:, None], col]
+
+
+def in_threads(function: Callable[[_Item], _T], items: Sequence[_Item]) -> list[_T]:
+    """Applies a decoder to items in parallel, in order; the first error is raised as it is."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+def check_downscale(downscale: float) -> None:
+    """Refuses to enlarge.
+
+    Raises:
+      ValueError: if downscale is not a finite number of at least 1.
+    """
+    if not (np.isfinite(downscale) and downscale >= 1):
+        raise ValueError(f"downscale must be at least 1, got {downscale}")
+
+
+def _decode(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return convert(image)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: image not found") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: not a readable image") from None
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: unreadable or truncated image ({error})") from None
+
+
+def _shrink(
+    image: UInt8[np.ndarray, "rows cols channels"], downscale: float
+) -> UInt8[np.ndarray, "new_rows new_cols channels"]:
+    if downscale == 1:
+        return image
+    rows, cols = (max(1, round(side / downscale)) for side in image.shape[:2])
+    if image.shape[2] == 3:
+        return np.asarray(Image.fromarray(image).resize((cols, rows), Image.Resampling.BOX))
+    values = image.astype(np.float32)
+    alpha = _box_filter(values[..., 3], rows, cols)
+    color = [_box_filter(values[..., i] * values[..., 3], rows, cols) for i in range(3)]
+    straight = [plane / np.maximum(alpha, 1e-6) for plane in color]
+    return np.clip(np.round(np.stack([*straight, alpha], axis=-1)), 0, 255).astype(np.uint8)
+
+
+def _box_filter(plane: Float[np.ndarray, "rows cols"], rows: int, cols: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(plane).resize((cols, rows), Image.Resampling.BOX))
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"
