@@ -1,0 +1,200 @@
+"""Multiresolution hash encoding: features of a point, read from grids of growing resolution.
+
+Notation: level l has r_l cells along each axis of the unit cube, r_l = floor(base * b^l) with b chosen so that the last
+level has the finest resolution. A point x lies in the cell with lower corner floor(x r_l) and its features are the
+trilinear mix of the 8 corners. A level with (r_l + 1)^3 <= T entries is stored densely; a finer one shares T entries
+through the hash (i * 1) xor (j * 2654435761) xor (k * 805459861) modulo T.
+
+Source: Mueller et al. 2022, "Instant Neural Graphics Primitives", section 3. Differs in the scale: the corner lattice is
+aligned with the cube (no half-cell offset).
+
+How the gradient is computed matters more than anything else here. Written the natural way (stack 8 corners, sum) the
+transposed program is several times slower on a CPU; `benchmarks/hash_encoding.py` measures the forms. The custom rule below
+reads corner by corner, and adds each level's 8 x n updates with one scatter into that level's own table: independent
+scatters run on different cores, and a small table stays in cache.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+_PRIMES = (1, 2654435761, 805459861)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HashEncodingConfig:
+    """Sizes of the grids. The encoding has num_levels * num_features outputs."""
+
+    num_levels: int = 8
+    num_features: int = 4
+    log2_table_size: int = 17
+    base_resolution: int = 16
+    finest_resolution: int = 1024
+
+    def __post_init__(self):
+        """Refuses sizes that cannot be indexed."""
+        if self.num_levels < 1 or self.num_features < 1:
+            raise ValueError(
+                "hash encoding needs num_levels and num_features of at least 1, "
+                f"got {self.num_levels} and {self.num_features}"
+            )
+        if not 4 <= self.log2_table_size <= 28:
+            raise ValueError(f"log2_table_size must be 4 to 28, got {self.log2_table_size}")
+        if not 1 <= self.base_resolution <= self.finest_resolution <= 2**20:
+            raise ValueError(
+                "resolutions must satisfy 1 <= base <= finest <= 2^20, "
+                f"got {self.base_resolution} and {self.finest_resolution}"
+            )
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the encoded feature vector."""
+        return self.num_levels * self.num_features
+
+
+class Level(NamedTuple):
+    """One grid: cells along an axis, entries stored, and whether every corner has an entry of its own."""
+
+    resolution: int
+    num_entries: int
+    is_dense: bool
+
+
+def levels(config: HashEncodingConfig) -> tuple[Level, ...]:
+    """Lists the grids from coarse to fine."""
+    table_size = 2**config.log2_table_size
+    growth = 1.0
+    if config.num_levels > 1:
+        ratio = config.finest_resolution / config.base_resolution
+        growth = math.exp(math.log(ratio) / (config.num_levels - 1))
+    result = []
+    for index in range(config.num_levels):
+        # the small epsilon keeps the last level at the finest resolution exactly
+        resolution = math.floor(config.base_resolution * growth**index + 1e-6)
+        corners = (resolution + 1) ** 3
+        is_dense = corners <= table_size
+        result.append(Level(resolution, corners if is_dense else table_size, is_dense))
+    return tuple(result)
+
+
+def init_tables(
+    config: HashEncodingConfig, key: Key[Array, ""], *, scale: float = 1e-4
+) -> tuple[Float[Array, "_ features"], ...]:
+    """Draws one table per level, uniform in [-scale, scale]."""
+    return tuple(
+        jax.random.uniform(
+            jax.random.fold_in(key, index),
+            (level.num_entries, config.num_features),
+            minval=-scale,
+            maxval=scale,
+        )
+        for index, level in enumerate(levels(config))
+    )
+
+
+def corner_index(level: Level, cell: Int[Array, "*batch 3"], corner: int) -> Int[Array, "*batch"]:
+    """Finds the table entry of one of a cell's 8 corners (bit 0 of `corner` is +x, bit 1 +y, bit 2 +z)."""
+    i, j, k = (
+        cell[..., axis].astype(jnp.uint32) + np.uint32(corner >> axis & 1) for axis in range(3)
+    )
+    if level.is_dense:
+        side = np.uint32(level.resolution + 1)
+        index = i + side * (j + side * k)
+    else:
+        p, q, r = (np.uint32(prime) for prime in _PRIMES)
+        index = (i * p ^ j * q ^ k * r) & np.uint32(level.num_entries - 1)
+    return index.astype(jnp.int32)
+
+
+def hash_encode(
+    config: HashEncodingConfig,
+    tables: tuple[Float[Array, "_ features"], ...],
+    points: Float[Array, "n 3"],
+) -> Float[Array, "n outputs"]:
+    """Encodes points of the unit cube, level by level from coarse to fine.
+
+    Differentiable in the tables (exactly) and in the points (piecewise: the derivative jumps at cell faces).
+    Bad input: a point outside [0, 1] reads the nearest point of the cube, a non-finite one the corner 0; both get zero
+    gradient in the points along the clamped axis.
+    """
+    return _encode(config, tuple(tables), points)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _encode(config, tables, points):
+    encoded = [
+        _encode_level(level, table, points)
+        for level, table in zip(levels(config), tables, strict=True)
+    ]
+    return jnp.concatenate(encoded, axis=-1)
+
+
+def _forward(config, tables, points):
+    return _encode(config, tables, points), (tables, points)
+
+
+def _backward(config, residuals, cotangent):
+    tables, points = residuals
+    num_features = config.num_features
+    table_grads, point_grad = [], jnp.zeros_like(points)
+    for index, (level, table) in enumerate(zip(levels(config), tables, strict=True)):
+        g = cotangent[:, index * num_features : (index + 1) * num_features]
+        cell, fraction, inside = _locate(level, points)
+        indices = [corner_index(level, cell, corner) for corner in range(8)]
+        updates = [_corner_weight(fraction, corner)[:, None] * g for corner in range(8)]
+        table_grads.append(
+            jnp.zeros_like(table)
+            .at[jnp.concatenate(indices)]
+            .add(jnp.concatenate(updates).astype(table.dtype), mode="promise_in_bounds")
+        )
+        for corner, entry in enumerate(indices):
+            along = jnp.sum(table.at[entry].get(mode="promise_in_bounds") * g, axis=-1)
+            slope = _corner_slope(fraction, corner) * (level.resolution * inside)
+            point_grad = point_grad + along[:, None] * slope
+    return tuple(table_grads), point_grad
+
+
+_encode.defvjp(_forward, _backward)
+
+
+def _locate(level: Level, points):
+    inside = (points >= 0.0) & (points <= 1.0)
+    unit = jnp.where(points > 0.0, jnp.minimum(points, 1.0), 0.0)  # NaN compares false: corner 0
+    scaled = unit * level.resolution
+    cell = jnp.minimum(jnp.floor(scaled), level.resolution - 1)
+    return cell.astype(jnp.int32), scaled - cell, inside.astype(points.dtype)
+
+
+def _encode_level(level: Level, table, points):
+    cell, fraction, _ = _locate(level, points)
+    features = 0.0
+    for corner in range(8):
+        entry = corner_index(level, cell, corner)
+        features = features + _corner_weight(fraction, corner)[:, None] * table.at[entry].get(
+            mode="promise_in_bounds"
+        )
+    return features
+
+
+def _corner_weight(fraction, corner: int):
+    weight = 1.0
+    for axis in range(3):
+        f = fraction[..., axis]
+        weight = weight * (f if corner >> axis & 1 else 1.0 - f)
+    return weight
+
+
+def _corner_slope(fraction, corner: int):
+    """Derivative of the corner's weight along x, y and z of the cell."""
+    f = [
+        fraction[..., axis] if corner >> axis & 1 else 1.0 - fraction[..., axis]
+        for axis in range(3)
+    ]
+    sign = [1.0 if corner >> axis & 1 else -1.0 for axis in range(3)]
+    return jnp.stack([sign[0] * f[1] * f[2], sign[1] * f[0] * f[2], sign[2] * f[0] * f[1]], axis=-1)

@@ -1,0 +1,193 @@
+"""Ray marching with empty-space skipping under a fixed budget of samples.
+
+Notation: a ray enters the scene's box at t_in and leaves at t_out (distance along the unit direction). Its candidate k is
+the interval [t_in + (k + u - 1/2) step ...) of length `step`, with one offset u in [0, 1) per ray. Candidates whose midpoint lies in an
+occupied cell become samples; the samples of all rays are packed end to end into `budget` slots.
+
+    candidate      t_k = t_in + (k + u) step,   k = 0 .. num_candidates - 1,   t_k < t_out
+    sample         the interval [t_k - step/2, t_k + step/2], evaluated at t_k
+
+Nothing is dropped silently. A ray is either packed whole or not at all; `kept` says which, `needed` says how many slots
+all rays together asked for. The train step leaves rays that were not kept out of its loss and widens `step` (see
+`next_step_scale`); the image renderer walks over the slots in several packs (`first`) and so never drops anything.
+
+The compaction has no scatter and no sort: the mask of a ray is stored as 32-bit words, a slot finds its word by
+binary search in the running count and its bit by five halvings, so the cost is O(rays * candidates / 32 + budget * log).
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from scenes.rays import Rays, intersect_box
+
+from .occupancy import OccupancyConfig, OccupancyState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MarchingConfig:
+    """How rays are cut into samples."""
+
+    budget: int = 65536
+    """Slots for samples in one step or pack."""
+    num_candidates: int = 384
+    """Longest march, in steps; a multiple of 32."""
+    max_step_scale: float = 16.0
+    """How far a step may be widened when the samples do not fit the budget."""
+    target_fill: float = 0.95
+    """Share of the budget that the step controller aims at."""
+
+    def __post_init__(self):
+        """Refuses settings that cannot be packed."""
+        if self.budget < 1:
+            raise ValueError(f"marching budget must be at least 1, got {self.budget}")
+        if self.num_candidates < 32 or self.num_candidates % 32:
+            raise ValueError(
+                f"num_candidates must be a positive multiple of 32, got {self.num_candidates}"
+            )
+        if self.max_step_scale < 1.0 or not 0.0 < self.target_fill <= 1.0:
+            raise ValueError(
+                "max_step_scale must be at least 1 and target_fill inside (0, 1], "
+                f"got {self.max_step_scale} and {self.target_fill}"
+            )
+
+
+class Candidates(NamedTuple):
+    """Occupied candidates of each ray, one bit each."""
+
+    start: Float[Array, " rays"]
+    """Distance of candidate 0."""
+    step: Float[Array, ""]
+    """Length of a candidate's interval, scene units."""
+    words: UInt32[Array, "rays words"]
+    """Bit j of word w is candidate 32 w + j."""
+    ends: Int[Array, " all_words"]
+    """Running count of samples, ray after ray, including the word."""
+
+
+class PackedSamples(NamedTuple):
+    """Samples of all rays, end to end. Slots that are not used repeat the last ray with `valid` False."""
+
+    ray: Int[Array, " budget"]
+    distance: Float[Array, " budget"]
+    length: Float[Array, " budget"]
+    """Length of the sample's interval; 0 in unused slots."""
+    valid: Bool[Array, " budget"]
+
+
+def to_unit(
+    aabb: Float[Array, "2 3"], points: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 3"]:
+    """Maps the box (lower and upper corner) onto the unit cube."""
+    return (points - aabb[0]) / (aabb[1] - aabb[0])
+
+
+def find_candidates(
+    config: MarchingConfig,
+    grid_config: OccupancyConfig,
+    grid: OccupancyState,
+    aabb: Float[Array, "2 3"],
+    rays: Rays,
+    *,
+    near: Float[Array, ""] | float,
+    far: Float[Array, ""] | float,
+    step: Float[Array, ""] | float,
+    offset: Float[Array, " rays"],
+) -> Candidates:
+    """Marks the candidates of each ray that lie in occupied cells.
+
+    Args:
+      step: length of a step, scene units. A march longer than num_candidates steps stops there; choose the step with
+        `shortest_step` so that this cannot happen.
+      offset: position of the first candidate within its step, in [0, 1); 1/2 for evaluation.
+    """
+    inside = intersect_box(rays, aabb, near, far)
+    start = inside.near + offset * step
+    # everything below is one fused pass over rays x candidates
+    scale = grid_config.resolution / (aabb[1] - aabb[0])
+    origin = (rays.origins + start[:, None] * rays.directions - aabb[0]) * scale
+    stride = rays.directions * (scale * step)
+    k = jnp.arange(config.num_candidates, dtype=jnp.float32)
+    top = grid_config.resolution - 1
+    cell = [
+        jnp.clip(
+            (origin[:, axis, None] + k[None, :] * stride[:, axis, None]).astype(jnp.int32), 0, top
+        )
+        for axis in range(3)
+    ]
+    index = (cell[0] * grid_config.resolution + cell[1]) * grid_config.resolution + cell[2]
+    hit = grid.occupied.at[index].get(mode="promise_in_bounds")
+    hit = hit & (start[:, None] + k[None, :] * step < inside.far[:, None])
+    bits = hit.reshape(hit.shape[0], -1, 32).astype(jnp.uint32) << np.arange(32, dtype=np.uint32)
+    words = jnp.sum(bits, axis=-1, dtype=jnp.uint32)
+    counts = jax.lax.population_count(words).astype(jnp.int32)
+    return Candidates(
+        start=start, step=jnp.asarray(step), words=words, ends=jnp.cumsum(counts.reshape(-1))
+    )
+
+
+def num_needed(candidates: Candidates) -> Int[Array, ""]:
+    """Counts the slots that all rays together need."""
+    return candidates.ends[-1]
+
+
+def kept_rays(config: MarchingConfig, candidates: Candidates) -> Bool[Array, " rays"]:
+    """Says which rays fit whole into the first `budget` slots."""
+    ends = candidates.ends.reshape(candidates.words.shape)[:, -1]
+    return ends <= config.budget
+
+
+def pack(
+    config: MarchingConfig, candidates: Candidates, *, first: Int[Array, ""] | int = 0
+) -> PackedSamples:
+    """Packs the samples numbered first .. first + budget - 1, counted ray after ray.
+
+    A ray may be cut at either end of a pack; `kept_rays` says which rays are whole when first is 0.
+    """
+    num_rays, num_words = candidates.words.shape
+    slot = first + jnp.arange(config.budget, dtype=jnp.int32)
+    valid = slot < candidates.ends[-1]
+    # the search is a loop on purpose: unrolled, XLA would repeat it inside every operation that reads the samples
+    word = jnp.searchsorted(candidates.ends, slot, side="right", method="scan")
+    word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
+    bits = candidates.words.reshape(-1)[word]
+    rank = slot - (candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32))
+    candidate = word % num_words * 32 + _select_bit(bits, rank)
+    ray = word // num_words
+    distance = candidates.start[ray] + candidate * candidates.step
+    length = jnp.where(valid, candidates.step, 0.0)
+    return PackedSamples(ray=ray, distance=distance, length=length, valid=valid)
+
+
+def shortest_step(config: MarchingConfig, aabb: Float[Array, "2 3"]) -> Float[Array, ""]:
+    """Finds the shortest step with which every march through the box fits num_candidates."""
+    return jnp.linalg.norm(aabb[1] - aabb[0]) / config.num_candidates
+
+
+def next_step_scale(
+    config: MarchingConfig, scale: Float[Array, ""], needed: Int[Array, ""]
+) -> Float[Array, ""]:
+    """Chooses how much wider than the shortest step the next march should be.
+
+    The number of samples is inversely proportional to the step, so scale * needed / (fill * budget) would just fit; the
+    answer moves halfway there (in the logarithm), between 1 and max_step_scale.
+    """
+    wanted = scale * needed / (config.target_fill * config.budget)
+    wanted = jnp.clip(wanted, 1.0, config.max_step_scale)
+    return jnp.clip(jnp.sqrt(scale * wanted), 1.0, config.max_step_scale)
+
+
+def _select_bit(word: UInt32[Array, " n"], rank: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Finds the position of the set bit with `rank` set bits below it, by halving the word."""
+    position = jnp.zeros_like(rank)
+    for width in (16, 8, 4, 2, 1):
+        low = (word >> position.astype(jnp.uint32)) & np.uint32((1 << width) - 1)
+        below = jax.lax.population_count(low).astype(jnp.int32)
+        up = rank >= below
+        position = position + jnp.where(up, width, 0)
+        rank = rank - jnp.where(up, below, 0)
+    return position
