@@ -1,7 +1,8 @@
 """The radiance field: density and colour at a point of the unit cube.
 
-A hash encoding feeds a small density network whose first output is the log density and whose other outputs, with the
-spherical harmonics of the viewing direction, feed a small colour network (Mueller et al. 2022, section 5.4).
+A hash encoding feeds a small density network whose first output is the log density and whose other
+outputs, with the spherical harmonics of the viewing direction, feed a small colour network (Mueller
+et al. 2022, section 5.4).
 """
 
 import dataclasses

@@ -1,17 +1,19 @@
 """Multiresolution hash encoding: features of a point, read from grids of growing resolution.
 
-Notation: level l has r_l cells along each axis of the unit cube, r_l = floor(base * b^l) with b chosen so that the last
-level has the finest resolution. A point x lies in the cell with lower corner floor(x r_l) and its features are the
-trilinear mix of the 8 corners. A level with (r_l + 1)^3 <= T entries is stored densely; a finer one shares T entries
-through the hash (i * 1) xor (j * 2654435761) xor (k * 805459861) modulo T.
+Notation: level l has r_l cells along each axis of the unit cube, r_l = floor(base * b^l) with b
+chosen so that the last level has the finest resolution. A point x lies in the cell with lower
+corner floor(x r_l) and its features are the trilinear mix of the 8 corners. A level with (r_l +
+1)^3 <= T entries is stored densely; a finer one shares T entries through the hash (i * 1) xor (j *
+2654435761) xor (k * 805459861) modulo T.
 
-Source: Mueller et al. 2022, "Instant Neural Graphics Primitives", section 3. Differs in the scale: the corner lattice is
-aligned with the cube (no half-cell offset).
+Source: Mueller et al. 2022, "Instant Neural Graphics Primitives", section 3. Differs in the scale:
+the corner lattice is aligned with the cube (no half-cell offset).
 
-How the gradient is computed matters more than anything else here. Written the natural way (stack 8 corners, sum) the
-transposed program is several times slower on a CPU; `benchmarks/hash_encoding.py` measures the forms. The custom rule below
-reads corner by corner, and adds each level's 8 x n updates with one scatter into that level's own table: independent
-scatters run on different cores, and a small table stays in cache.
+How the gradient is computed matters more than anything else here. Written the natural way (stack 8
+corners, sum) the transposed program is several times slower on a CPU; `benchmarks/hash_encoding.py`
+measures the forms. The custom rule below reads corner by corner, and adds each level's 8 x n
+updates with one scatter into that level's own table: independent scatters run on different cores,
+and a small table stays in cache.
 """
 
 import dataclasses
@@ -59,7 +61,8 @@ class HashEncodingConfig:
 
 
 class Level(NamedTuple):
-    """One grid: cells along an axis, entries stored, and whether every corner has an entry of its own."""
+    """One grid: cells along an axis, entries stored, and whether every corner has an entry of
+    its own."""
 
     resolution: int
     num_entries: int
@@ -99,7 +102,8 @@ def init_tables(
 
 
 def corner_index(level: Level, cell: Int[Array, "*batch 3"], corner: int) -> Int[Array, "*batch"]:
-    """Finds the table entry of one of a cell's 8 corners (bit 0 of `corner` is +x, bit 1 +y, bit 2 +z)."""
+    """Finds the table entry of one of a cell's 8 corners (bit 0 of `corner` is +x, bit 1 +y, bit
+    2 +z)."""
     i, j, k = (
         cell[..., axis].astype(jnp.uint32) + np.uint32(corner >> axis & 1) for axis in range(3)
     )
@@ -119,9 +123,10 @@ def hash_encode(
 ) -> Float[Array, "n outputs"]:
     """Encodes points of the unit cube, level by level from coarse to fine.
 
-    Differentiable in the tables (exactly) and in the points (piecewise: the derivative jumps at cell faces).
-    Bad input: a point outside [0, 1] reads the nearest point of the cube, a non-finite one the corner 0; both get zero
-    gradient in the points along the clamped axis.
+    Differentiable in the tables (exactly) and in the points (piecewise: the derivative jumps at
+    cell faces).
+    Bad input: a point outside [0, 1] reads the nearest point of the cube, a non-finite one the
+    corner 0; both get zero gradient in the points along the clamped axis.
     """
     return _encode(config, tuple(tables), points)
 

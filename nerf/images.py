@@ -1,7 +1,8 @@
 """Whole images from a trained field: any size, bounded memory, one compilation.
 
-An image is rendered in chunks of a fixed number of rays; the last chunk repeats its final pixel. Chunk size and sample budget
-bound the memory, and because the image's size is an argument, not a shape, every size runs the same program.
+An image is rendered in chunks of a fixed number of rays; the last chunk repeats its final pixel.
+Chunk size and sample budget bound the memory, and because the image's size is an argument, not a
+shape, every size runs the same program.
 """
 
 from collections.abc import Callable, Iterator
@@ -52,7 +53,8 @@ def snapshot(state) -> FieldSnapshot:
 def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> RenderImage:
     """Builds `render(snapshot, bounds, cameras, view, rows, cols, background)`.
 
-    The function compiles once, for every image size and scene. `cameras` may hold one or many views.
+    The function compiles once, for every image size and scene. `cameras` may hold one or many
+    views.
     """
     field = RadianceField(config.field)
 

@@ -1,4 +1,7 @@
-"""Losses per ray. Each returns one non-negative number per ray; the train step weights and averages them."""
+"""Losses per ray.
+
+Each returns one non-negative number per ray; the train step weights and averages them.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,9 +17,11 @@ def squared_error(
 def huber(
     predicted: Float[Array, "rays 3"], target: Float[Array, "rays 3"], *, delta: float = 0.1
 ) -> Float[Array, " rays"]:
-    """Mean over channels of the Huber loss divided by delta: |d| - delta/2 beyond delta, d^2 / (2 delta) below.
+    """Mean over channels of the Huber loss divided by delta: |d| - delta/2 beyond delta, d^2 / (2
+    delta) below.
 
-    Source: Huber 1964; the scaling by 1/delta is that of instant-ngp, so the slope is 1 for large errors.
+    Source: Huber 1964; the scaling by 1/delta is that of instant-ngp, so the slope is 1 for large
+    errors.
     """
     difference = jnp.abs(predicted - target)
     small = jnp.square(difference) / (2.0 * delta)

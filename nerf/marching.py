@@ -1,18 +1,21 @@
 """Ray marching with empty-space skipping under a fixed budget of samples.
 
-Notation: a ray enters the scene's box at t_in and leaves at t_out (distance along the unit direction). Its candidate k is
-the interval [t_in + (k + u - 1/2) step ...) of length `step`, with one offset u in [0, 1) per ray. Candidates whose midpoint lies in an
-occupied cell become samples; the samples of all rays are packed end to end into `budget` slots.
+Notation: a ray enters the scene's box at t_in and leaves at t_out (distance along the unit
+direction). Its candidate k is the interval [t_in + (k + u - 1/2) step ...) of length `step`, with
+one offset u in [0, 1) per ray. Candidates whose midpoint lies in an occupied cell become samples;
+the samples of all rays are packed end to end into `budget` slots.
 
     candidate      t_k = t_in + (k + u) step,   k = 0 .. num_candidates - 1,   t_k < t_out
     sample         the interval [t_k - step/2, t_k + step/2], evaluated at t_k
 
-Nothing is dropped silently. A ray is either packed whole or not at all; `kept` says which, `needed` says how many slots
-all rays together asked for. The train step leaves rays that were not kept out of its loss and widens `step` (see
-`next_step_scale`); the image renderer walks over the slots in several packs (`first`) and so never drops anything.
+Nothing is dropped silently. A ray is either packed whole or not at all; `kept` says which, `needed`
+says how many slots all rays together asked for. The train step leaves rays that were not kept out
+of its loss and widens `step` (see `next_step_scale`); the image renderer walks over the slots in
+several packs (`first`) and so never drops anything.
 
-The compaction has no scatter and no sort: the mask of a ray is stored as 32-bit words, a slot finds its word by
-binary search in the running count and its bit by five halvings, so the cost is O(rays * candidates / 32 + budget * log).
+The compaction has no scatter and no sort: the mask of a ray is stored as 32-bit words, a slot finds
+its word by binary search in the running count and its bit by five halvings, so the cost is O(rays *
+candidates / 32 + budget * log).
 """
 
 import dataclasses
@@ -70,7 +73,10 @@ class Candidates(NamedTuple):
 
 
 class PackedSamples(NamedTuple):
-    """Samples of all rays, end to end. Slots that are not used repeat the last ray with `valid` False."""
+    """Samples of all rays, end to end.
+
+    Slots that are not used repeat the last ray with `valid` False.
+    """
 
     ray: Int[Array, " budget"]
     distance: Float[Array, " budget"]
@@ -101,7 +107,8 @@ def find_candidates(
     """Marks the candidates of each ray that lie in occupied cells.
 
     Args:
-      step: length of a step, scene units. A march longer than num_candidates steps stops there; choose the step with
+      step: length of a step, scene units. A march longer than num_candidates steps stops there;
+        choose the step with
         `shortest_step` so that this cannot happen.
       offset: position of the first candidate within its step, in [0, 1); 1/2 for evaluation.
     """
@@ -151,7 +158,8 @@ def pack(
     num_rays, num_words = candidates.words.shape
     slot = first + jnp.arange(config.budget, dtype=jnp.int32)
     valid = slot < candidates.ends[-1]
-    # the search is a loop on purpose: unrolled, XLA would repeat it inside every operation that reads the samples
+    # the search is a loop on purpose: unrolled, XLA would repeat it inside every operation that
+    # reads the samples
     word = jnp.searchsorted(candidates.ends, slot, side="right", method="scan")
     word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
     bits = candidates.words.reshape(-1)[word]
@@ -173,8 +181,8 @@ def next_step_scale(
 ) -> Float[Array, ""]:
     """Chooses how much wider than the shortest step the next march should be.
 
-    The number of samples is inversely proportional to the step, so scale * needed / (fill * budget) would just fit; the
-    answer moves halfway there (in the logarithm), between 1 and max_step_scale.
+    The number of samples is inversely proportional to the step, so scale * needed / (fill * budget)
+    would just fit; the answer moves halfway there (in the logarithm), between 1 and max_step_scale.
     """
     wanted = scale * needed / (config.target_fill * config.budget)
     wanted = jnp.clip(wanted, 1.0, config.max_step_scale)

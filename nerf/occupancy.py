@@ -1,15 +1,16 @@
 """Occupancy grid: which cells of the scene's box are worth sampling.
 
-Notation: the box [low, high] is cut into resolution^3 cells; `density` holds a decaying maximum of the field's density per
-cell, in 1 / scene unit, -1 where a cell was never looked at. A cell is occupied when a marching step of length
-`step` through it would be at least `threshold` opaque, or when it was never looked at.
+Notation: the box [low, high] is cut into resolution^3 cells; `density` holds a decaying maximum of
+the field's density per cell, in 1 / scene unit, -1 where a cell was never looked at. A cell is
+occupied when a marching step of length `step` through it would be at least `threshold` opaque, or
+when it was never looked at.
 
-Cells are visited in a fixed, scattered order: each update evaluates the next `cells_per_update` of them at a random point
-inside, so every cell is refreshed once per sweep, exactly, at a constant cost per step (random visits would leave 37 % of
-them untouched in the same time).
+Cells are visited in a fixed, scattered order: each update evaluates the next `cells_per_update` of
+them at a random point inside, so every cell is refreshed once per sweep, exactly, at a constant
+cost per step (random visits would leave 37 % of them untouched in the same time).
 
-Source: Mueller et al. 2022, appendix E.2 (decaying maximum, threshold never above the mean). Differs in the visiting order
-and in letting the maximum decay per visit, not per update.
+Source: Mueller et al. 2022, appendix E.2 (decaying maximum, threshold never above the mean).
+Differs in the visiting order and in letting the maximum decay per visit, not per update.
 """
 
 import dataclasses
@@ -100,7 +101,8 @@ def update(
     Args:
       density_fn: density at points of the unit cube, per scene unit.
       step: length of the shortest marching step, in scene units.
-    Bad input: a non-finite density counts as infinite, so the cell stays occupied and the fault stays visible.
+    Bad input: a non-finite density counts as infinite, so the cell stays occupied and the fault
+    stays visible.
     """
     num_cells, count = config.num_cells, min(config.cells_per_update, config.num_cells)
     order = state.cursor + jnp.arange(count, dtype=jnp.int32)
@@ -137,8 +139,9 @@ def update(
 def _scatter_order(config: OccupancyConfig, position: Int[Array, " n"]) -> Int[Array, " n"]:
     """Maps 0..cells-1 one to one onto cells, far from the previous one each time.
 
-    The cell number is position * stride modulo cells with a stride prime to it; uint32 multiplication would overflow, so
-    the product is formed along the first axis only: (a, b) -> ((a * s + b) mod r^..., ...) on the three digits.
+    The cell number is position * stride modulo cells with a stride prime to it; uint32
+    multiplication would overflow, so the product is formed along the first axis only: (a, b) -> ((a
+    * s + b) mod r^..., ...) on the three digits.
     """
     r = config.resolution
     x, y, z = position // (r * r), position // r % r, position % r

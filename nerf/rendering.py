@@ -1,8 +1,9 @@
 """From rays to colours: march, evaluate the field, composite.
 
-Two ways through the same three steps. `render_packed` is the differentiable one of the train step: one pack, rays that do
-not fit are reported. `render_rays` is for looking: it walks over as many packs as the rays need, so nothing is left
-out, in memory that does not depend on the scene or the image.
+Two ways through the same three steps. `render_packed` is the differentiable one of the train step:
+one pack, rays that do not fit are reported. `render_rays` is for looking: it walks over as many
+packs as the rays need, so nothing is left out, in memory that does not depend on the scene or the
+image.
 """
 
 from typing import NamedTuple
@@ -54,8 +55,8 @@ def render_packed(
 ) -> PackedRender:
     """Renders rays through one pack of samples.
 
-    Differentiable in the parameters and, through sample positions and directions, in the rays; not in the occupancy
-    grid, nor in the number and length of the samples.
+    Differentiable in the parameters and, through sample positions and directions, in the rays; not
+    in the occupancy grid, nor in the number and length of the samples.
     """
     candidates = marching.find_candidates(
         config,
@@ -98,7 +99,8 @@ def render_rays(
 ) -> RenderedRays:
     """Renders rays completely, however many samples they need. Not differentiable.
 
-    Every pack continues the rays the previous one cut: a ray's running transmittance multiplies what later packs add.
+    Every pack continues the rays the previous one cut: a ray's running transmittance multiplies
+    what later packs add.
     """
     num_rays = rays.origins.shape[0]
     candidates = marching.find_candidates(

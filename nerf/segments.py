@@ -1,11 +1,12 @@
 """Sums along runs of a flat array: many rays of different length, packed end to end.
 
-Notation: `segment` is a non-decreasing integer id per element (the ray a sample belongs to). A run is a maximal stretch of
-equal ids. All sums restart at a run's start, so nothing leaks from ray to ray and float32 error does not grow with the batch
-(differences of one long running sum would lose 0.02 of optical depth in a batch of 2^16 samples).
+Notation: `segment` is a non-decreasing integer id per element (the ray a sample belongs to). A run
+is a maximal stretch of equal ids. All sums restart at a run's start, so nothing leaks from ray to
+ray and float32 error does not grow with the batch (differences of one long running sum would lose
+0.02 of optical depth in a batch of 2^16 samples).
 
-The doubling scheme (Hillis and Steele 1986) does ceil(log2(longest run)) passes and adds in a tree, so error grows with
-the logarithm of a run's length.
+The doubling scheme (Hillis and Steele 1986) does ceil(log2(longest run)) passes and adds in a tree,
+so error grows with the logarithm of a run's length.
 """
 
 import jax.numpy as jnp
@@ -32,7 +33,10 @@ def inclusive_sums(
 def exclusive_sums(
     values: Float[Array, " n"], segment: Int[Array, " n"], *, longest: int
 ) -> Float[Array, " n"]:
-    """Sums each run from its start up to, not including, the element. Zero at a run's first element."""
+    """Sums each run from its start up to, not including, the element.
+
+    Zero at a run's first element.
+    """
     same = segment[1:] == segment[:-1]
     before = jnp.pad(jnp.where(same, values[:-1], 0.0), (1, 0))
     return inclusive_sums(before, segment, longest=longest)

@@ -1,8 +1,10 @@
 """Real spherical harmonics of a direction, the usual encoding of the viewing direction.
 
-Notation: (x, y, z) is a unit vector; Y_lm are orthonormal on the sphere (the integral of Y_lm^2 over the unit
-sphere is 1), ordered l = 0, 1, 2, ... and m = -l ... l inside a degree, without the Condon-Shortley sign.
-Source: Sloan 2013, "Efficient Spherical Harmonic Evaluation" (the constants); any table of real spherical harmonics.
+Notation: (x, y, z) is a unit vector; Y_lm are orthonormal on the sphere (the integral of Y_lm^2
+over the unit sphere is 1), ordered l = 0, 1, 2, ... and m = -l ... l inside a degree, without the
+Condon-Shortley sign.
+Source: Sloan 2013, "Efficient Spherical Harmonic Evaluation" (the constants); any table of real
+spherical harmonics.
 """
 
 import jax.numpy as jnp

@@ -1,14 +1,15 @@
-"""The heart of the job: one jitted step that draws rays, renders them, learns, and updates grid and sampler.
+"""The heart of the job: one jitted step that draws rays, renders them, learns, and updates grid and
+sampler.
 
-The step is a pure function of (state, data, run key). All randomness is folded from the run key and the step's number, so a
-resumed run repeats the stream it would have had. The old state is donated.
+The step is a pure function of (state, data, run key). All randomness is folded from the run key and
+the step's number, so a resumed run repeats the stream it would have had. The old state is donated.
 
-A step whose loss or gradient is not finite changes nothing, not even the step's number: the returned state is the one
-that produced the fault, `metrics.is_finite` says so, and running it again reproduces it.
+A step whose loss or gradient is not finite changes nothing, not even the step's number: the
+returned state is the one that produced the fault, `metrics.is_finite` says so, and running it again
+reproduces it.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -33,7 +34,8 @@ from .rendering import SceneBounds
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam with a warm-up and an exponential fall of the learning rate over the last part of the run."""
+    """Adam with a warm-up and an exponential fall of the learning rate over the last part of the
+    run."""
 
     learning_rate: float = 1e-2
     final_fraction: float = 0.03
@@ -75,7 +77,8 @@ class NerfConfig:
     occupancy_every: int = 16
     """Steps between two updates of the occupancy grid."""
     steps_per_call: int = 1
-    """Steps in one jitted call; above 1 they run in a scan, which hides the host on an accelerator."""
+    """Steps in one jitted call; above 1 they run in a scan, which hides the host on an
+    accelerator."""
 
     def __post_init__(self):
         """Refuses empty runs."""
@@ -170,7 +173,8 @@ def init_state(
 
 
 def make_train_step(config: NerfConfig, sampler: Sampler) -> StepFn:
-    """Builds the jitted step: `steps_per_call` steps, the old state donated, metrics of each step stacked."""
+    """Builds the jitted step: `steps_per_call` steps, the old state donated, metrics of each
+    step stacked."""
 
     def call(state: TrainState, data: TrainData, run_key: Key[Array, ""]):
         if config.steps_per_call == 1:
@@ -197,8 +201,9 @@ def train_step(
     key_draw, key_turn, key_offset, key_background, key_grid = jax.random.split(key, 5)
     shortest = marching.shortest_step(config.marching, data.bounds.aabb)
 
-    # A ray that does not fit the budget is left out, and it is always a late one. Draws may be ordered (strata), so
-    # they are first turned by a random amount: every ray is equally likely to be late.
+    # A ray that does not fit the budget is left out, and it is always a late one. Draws may be
+    # ordered (strata), so they are first turned by a random amount: every ray is equally likely to
+    # be late.
     draw = sampler.sample(key_draw, state.sampler)
     turn = jax.random.randint(key_turn, (), 0, draw.weights.shape[0])
     draw = jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), draw)
@@ -246,7 +251,9 @@ def train_step(
     updates, optimizer = make_optimizer(config).update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
 
-    density = functools.partial(field.apply, params, method="density")
+    def density(unit):
+        return field.apply(params, unit, method="density")
+
     grid = jax.lax.cond(
         is_finite & (state.step % config.occupancy_every == config.occupancy_every - 1),
         lambda grid: occupancy.update(config.occupancy, key_grid, grid, density, step=shortest),

@@ -1,18 +1,22 @@
 """Volume rendering: from densities along a ray to weights, colour, opacity and depth.
 
-Notation, per ray, samples in order of distance: tau_i = density_i * length_i is the optical depth of sample i,
+Notation, per ray, samples in order of distance: tau_i = density_i * length_i is the optical depth
+of sample i,
 
     T_i = exp(-sum_{j<i} tau_j)         transmittance up to the sample
     w_i = T_i (1 - exp(-tau_i))         weight: probability that the ray ends in the sample
     sum_i w_i + T_end = 1               what is not absorbed reaches the background
 
-Every sum is a sum along one ray, so float32 holds for any batch; 1 - exp(-tau) is formed with expm1, so thin fog keeps
-its digits. The weights have a derivative of their own, exact and finite for every tau >= 0 including infinity:
+Every sum is a sum along one ray, so float32 holds for any batch; 1 - exp(-tau) is formed with
+expm1, so thin fog keeps
+its digits. The weights have a derivative of their own, exact and finite for every tau >= 0
+including infinity:
 
     dL/dtau_i = g_i T_i exp(-tau_i) - sum_{j>i} g_j w_j          with g = dL/dw.
 
-Two layouts, one meaning: `*_dense` for rays x samples arrays, `*_packed` for samples of all rays end to end
-(`marching.PackedSamples`). Source: Max 1995, "Optical Models for Direct Volume Rendering"; Mildenhall et al. 2020, eq. 3.
+Two layouts, one meaning: `*_dense` for rays x samples arrays, `*_packed` for samples of all rays
+end to end (`marching.PackedSamples`). Source: Max 1995, "Optical Models for Direct Volume
+Rendering"; Mildenhall et al. 2020, eq. 3.
 """
 
 import functools
@@ -33,7 +37,8 @@ class RenderedRays(NamedTuple):
     opacity: Float[Array, " rays"]
     """Sum of w_i."""
     depth: Float[Array, " rays"]
-    """Mean distance of the absorbed part, sum of w_i t_i / sum of w_i; 0 for a ray that sees nothing."""
+    """Mean distance of the absorbed part, sum of w_i t_i / sum of w_i; 0 for a ray that sees
+    nothing."""
 
 
 def weights_packed(
