@@ -46,9 +46,9 @@ class Undistorted(NamedTuple):
 
 def make_cameras(
     camera_to_world: Float[np.ndarray, "views 4 4"],
-    focal: Float[np.ndarray, "*views 2"],
-    principal: Float[np.ndarray, "*views 2"],
-    distortion: Float[np.ndarray, "*views 8"] | None = None,
+    focal: Float[np.ndarray, "... 2"],
+    principal: Float[np.ndarray, "... 2"],
+    distortion: Float[np.ndarray, "... 8"] | None = None,
 ) -> Cameras:
     """Builds float32 cameras on the host; intrinsics given once are shared by all views."""
     num_views = len(camera_to_world)

@@ -12,8 +12,9 @@ SYNTHETIC = "synthetic:"
 def load_scene(
     spec: str | os.PathLike[str],
     *,
-    downscale: float = 1.0,
+    downscale: int | float | None = None,
     with_depth: bool = False,
+    holdout: int = 8,
     num_train: int = 40,
     num_test: int = 8,
     num_val: int = 0,
@@ -25,8 +26,8 @@ def load_scene(
     Args:
       spec: a folder in any format `formats.load` knows, or "synthetic:NAME" with NAME one of
         `analytic.names()`.
-      downscale, with_depth: passed to `formats.load`; analytic scenes always have depth and are
-        rendered at `size` / `downscale`.
+      downscale, with_depth, holdout: passed to `formats.load`; analytic scenes always have
+        depth and are rendered at `size` / `downscale`.
       num_train, num_test, num_val, size, seed: passed to `analytic.posed_images`.
     Raises:
       FileNotFoundError, ValueError: naming the file and field, or the names that exist.
@@ -38,7 +39,7 @@ def load_scene(
             num_train=num_train,
             num_test=num_test,
             num_val=num_val,
-            size=max(1, round(size / downscale)),
+            size=max(1, round(size / (downscale or 1))),
             seed=seed,
         )
-    return load(text, downscale=downscale, with_depth=with_depth)
+    return load(text, downscale=downscale, with_depth=with_depth, holdout=holdout)

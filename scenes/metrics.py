@@ -62,10 +62,13 @@ def ssim(
     if min(rows, cols) < _WINDOW:
         raise ValueError(f"SSIM needs images of at least 11 x 11 pixels, got {cols} x {rows}")
     a, b = jnp.moveaxis(jnp.asarray(image), -1, 0), jnp.moveaxis(jnp.asarray(target), -1, 0)
+    level = jnp.mean(b, axis=(1, 2), keepdims=True)  # a common shift, against cancellation
+    a, b = a - level, b - level
     blurred = _blur(jnp.concatenate([a, b, a * a, b * b, a * b]))
     mean_a, mean_b, square_a, square_b, product = blurred.reshape(5, channels, *blurred.shape[1:])
     variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
     covariance = product - mean_a * mean_b
+    mean_a, mean_b = mean_a + level, mean_b + level
     top = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
     bottom = (mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2)
     return jnp.mean(top / bottom)

@@ -59,8 +59,8 @@ def view_rays(cameras: Cameras, view: Int[Array, ""] | int, rows: int, cols: int
 def intersect_box(
     rays: Rays,
     aabb: Float[Array | np.ndarray, "2 3"],
-    near: float | Float[Array, ""] = 0.0,
-    far: float | Float[Array, ""] = 1e10,
+    near: int | float | Float[Array, ""] = 0.0,
+    far: int | float | Float[Array, ""] = 1e10,
 ) -> Interval:
     """Clips rays to an axis-aligned box (lower and upper corner) and to [near, far].
 

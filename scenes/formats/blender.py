@@ -25,7 +25,9 @@ def is_blender(folder: Path) -> bool:
     return (folder / "transforms_train.json").is_file()
 
 
-def load_blender(folder: Path, *, downscale: float = 1.0, with_depth: bool = False) -> SplitImages:
+def load_blender(
+    folder: Path, *, downscale: int | float = 1.0, with_depth: bool = False
+) -> SplitImages:
     """Loads a Blender synthetic scene.
 
     A missing transforms_val.json leaves val None; a missing transforms_test.json falls back to
@@ -56,7 +58,7 @@ def load_blender(folder: Path, *, downscale: float = 1.0, with_depth: bool = Fal
     )
 
 
-def _load_split(folder: Path, split: str, downscale: float, with_depth: bool) -> PosedImages:
+def _load_split(folder: Path, split: str, downscale: int | float, with_depth: bool) -> PosedImages:
     file = folder / f"transforms_{split}.json"
     root = read_json(file)
     frames = root.objects("frames")

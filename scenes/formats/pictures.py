@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 def read_images(
-    paths: Sequence[Path], *, downscale: float = 1.0, source: str
+    paths: Sequence[Path], *, downscale: int | float = 1.0, source: str
 ) -> UInt8[np.ndarray, "views rows cols channels"]:
     """Decodes images of equal size in parallel; RGBA if any of them is transparent anywhere.
 
@@ -126,7 +126,7 @@ def in_threads(function: Callable[[_Item], _T], items: Sequence[_Item]) -> list[
         return list(pool.map(function, items))
 
 
-def check_downscale(downscale: float) -> None:
+def check_downscale(downscale: int | float) -> None:
     """Refuses to enlarge.
 
     Raises:
@@ -150,7 +150,7 @@ def _decode(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndar
 
 
 def _shrink(
-    image: UInt8[np.ndarray, "rows cols channels"], downscale: float
+    image: UInt8[np.ndarray, "rows cols channels"], downscale: int | float
 ) -> UInt8[np.ndarray, "new_rows new_cols channels"]:
     if downscale == 1:
         return image

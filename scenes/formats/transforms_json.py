@@ -1,0 +1,98 @@
+"""Reads `transforms.json` as nerfstudio, instant-ngp and their exporters write it.
+
+Poses have OpenGL axes. Intrinsics may stand at the top or in each frame. Frames whose image does
+not exist are left out and counted in the scene's notes. Depth is planar unless
+`is_euclidean_depth` is true; its unit is `depth_unit_scale_factor` (nerfstudio) or
+`integer_depth_scale` (instant-ngp).
+"""
+
+from pathlib import Path
+
+from .capture import Capture, View
+from .intrinsics import from_fields
+from .json_files import Fields, read_json
+from .pictures import EXTENSIONS, image_size
+from .splits import read_lists
+
+_DEPTH_FIELDS = ("depth_file_path", "depth_path")
+
+
+def is_transforms(folder: Path) -> bool:
+    """Whether a folder holds one `transforms.json`."""
+    return (folder / "transforms.json").is_file()
+
+
+def read_transforms(folder: Path) -> Capture:
+    """Reads a capture from `transforms.json`.
+
+    Raises:
+      FileNotFoundError, ValueError: naming file and field.
+    """
+    file = folder / "transforms.json"
+    root = read_json(file)
+    frames = root.objects("frames")
+    views, missing = [], []
+    sizes: dict[str, tuple[int, int]] = {}
+    for frame in frames:
+        name = frame.text("file_path")
+        path = find_image(folder, name)
+        if path is None:
+            missing.append(name)
+            continue
+        views.append(_view(folder, root, frame, path, sizes))
+    lists = {
+        split: tuple(_texts(root, f"{split}_filenames"))
+        for split in ("train", "test", "val")
+        if f"{split}_filenames" in root
+    }
+    return Capture(
+        name=folder.name,
+        source=file,
+        views=tuple(views),
+        missing=tuple(missing),
+        num_listed=len(frames),
+        depth_scale=_depth_scale(root),
+        is_distance=root.values.get("is_euclidean_depth") is True,
+        lists=lists or read_lists(folder),
+    )
+
+
+def find_image(folder: Path, name: str) -> Path | None:
+    """Finds an image by the path a file gives, which may lack its extension."""
+    base = folder / name
+    for candidate in (base, *(base.with_name(base.name + suffix) for suffix in EXTENSIONS)):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _view(
+    folder: Path, root: Fields, frame: Fields, path: Path, sizes: dict[str, tuple[int, int]]
+) -> View:
+    if path.suffix not in sizes:  # the header of one image of a kind stands for all
+        sizes[path.suffix] = image_size(path)
+    depth = next((frame.text(field) for field in _DEPTH_FIELDS if field in frame), None)
+    mask = frame.text("mask_path") if "mask_path" in frame else None
+    return View(
+        name=frame.text("file_path"),
+        path=path,
+        field=f"{frame.prefix}transform_matrix",
+        camera_to_world=frame.matrix("transform_matrix"),
+        intrinsics=from_fields(frame, root, sizes[path.suffix]),
+        depth_path=None if depth is None else folder / depth,
+        mask_path=None if mask is None else folder / mask,
+    )
+
+
+def _depth_scale(root: Fields) -> float | None:
+    for field in ("depth_unit_scale_factor", "integer_depth_scale"):
+        if field in root:
+            return root.positive(field)
+    return None
+
+
+def _texts(root: Fields, name: str) -> list[str]:
+    values = root.values[name]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{root.where(name)} must be a list of image names")
+    return values
