@@ -1,0 +1,158 @@
+"""The one shape every sampler has: four pure functions over an explicit state.
+
+Notation: n items drawn at once; `*rest` is empty except for points along rays.
+States, draws and feedback are NamedTuples of arrays, so they pass through jit, vmap, scan,
+donation and checkpoints unchanged; configs are frozen dataclasses bound by `make(config)`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+
+State = TypeVar("State")
+
+MAX_ITEMS = 2**31 - 1
+
+
+class Draw(NamedTuple):
+    """What a sampler drew.
+
+    Attributes:
+      items: an index array or a NamedTuple of arrays, leading axis n.
+      probs: probability (finite sets) or density (coordinates) of each item under the sampler.
+      weights: multiply the per-item loss by this, then average over the draw. For samplers the
+        registry marks unbiased, that average is unbiased for the mean over all items.
+    """
+
+    items: Any
+    probs: Float[Array, "n *rest"]
+    weights: Float[Array, "n *rest"]
+
+
+class Feedback(NamedTuple):
+    """What the train step learned about a draw.
+
+    Attributes:
+      value: loss, failure (0 or 1) or rendered depth; one per item drawn, unweighted.
+      valid: False marks rows to ignore. None: all rows count. Non-finite and negative losses
+        are ignored whether marked or not.
+      grad: derivative of the loss with respect to a continuous item, for samplers that move.
+    """
+
+    value: Float[Array, "n *rest"]
+    valid: Bool[Array, "n *rest"] | None = None
+    grad: Float[Array, "n d"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler(Generic[State]):
+    """A sampler with its configuration bound.
+
+    Attributes:
+      init: (key, *data) -> state. Large data enters here and lives in the state.
+      sample: (key, state, *query) -> Draw. Does not change the state.
+      update: (state, draw, feedback) -> state. Uses no randomness.
+      probabilities: state -> probability of every item, or None where there is no finite set.
+      config: what was bound, for reports and error messages.
+    """
+
+    init: Callable[..., State]
+    sample: Callable[..., Draw]
+    update: Callable[[State, Draw, Feedback], State]
+    probabilities: Callable[[State], Float[Array, "..."]] | None
+    config: Any
+
+
+def bind(
+    config: Any,
+    init: Callable[..., State],
+    sample: Callable[..., Draw],
+    update: Callable[..., State],
+    probabilities: Callable[..., Float[Array, "..."]] | None = None,
+) -> Sampler[State]:
+    """Binds a module's functions to a config; the body of every `make`."""
+
+    def bound_init(key: Key[Array, ""], *data: Any) -> State:
+        return init(config, key, *data)
+
+    def bound_sample(key: Key[Array, ""], state: State, *query: Any) -> Draw:
+        return sample(config, key, state, *query)
+
+    def bound_update(state: State, draw: Draw, feedback: Feedback) -> State:
+        return update(config, state, draw, feedback)
+
+    def bound_probabilities(state: State) -> Float[Array, "..."]:
+        if probabilities is None:
+            raise ValueError(f"{type(config).__name__} samples no finite set of items")
+        return probabilities(config, state)
+
+    return Sampler(
+        init=bound_init,
+        sample=bound_sample,
+        update=bound_update,
+        probabilities=None if probabilities is None else bound_probabilities,
+        config=config,
+    )
+
+
+def usable_rows(feedback: Feedback) -> Bool[Array, "n *rest"]:
+    """Marks the rows a loss-driven sampler may learn from: valid, finite and not negative."""
+    usable = jnp.isfinite(feedback.value) & (feedback.value >= 0)
+    return usable if feedback.valid is None else usable & feedback.valid
+
+
+def check_fraction(name: str, value: float | int, *, is_open_at_zero: bool = False) -> None:
+    """Raises ValueError unless `value` is in [0, 1], or in (0, 1] when open at zero."""
+    is_low = value <= 0 if is_open_at_zero else value < 0
+    if is_low or not value <= 1:
+        interval = "(0, 1]" if is_open_at_zero else "[0, 1]"
+        raise ValueError(f"{name} must be in {interval}, got {value}")
+
+
+def check_at_least(name: str, value: float | int, low: float | int) -> None:
+    """Raises ValueError unless `value` is at least `low` (NaN is not)."""
+    if not value >= low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def check_items(num_items: int, batch_size: int) -> None:
+    """Raises ValueError unless items can be indexed by int32 and the batch is not empty."""
+    if not 1 <= num_items <= MAX_ITEMS:
+        raise ValueError(f"num_items must be in [1, 2^31 - 1], got {num_items}")
+    check_at_least("batch_size", batch_size, 1)
+
+
+def uniform_bits(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Draws uniforms k / 2^24 in [0, 1), every value of the grid exact in float32.
+
+    The product with any finite float32 total stays strictly below the total, which is what
+    inverting a cumulative sum needs.
+    """
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    return (bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def uniform_index(
+    first: UInt32[Array, "*n"], second: UInt32[Array, "*n"], num_items: int | Int[Array, ""]
+) -> Int[Array, "*n"]:
+    """Maps 64 random bits to an index: floor(bits * N / 2^64).
+
+    Every index has probability 1 / N to within 2^-64; nothing is clipped.
+    Source: Lemire 2019, without the rejection step, which 64 bits make needless.
+    """
+    span = jnp.asarray(num_items, jnp.uint32)
+    low = first * span
+    carry = (low + _high_product(second, span)) < low
+    return (_high_product(first, span) + carry.astype(jnp.uint32)).astype(jnp.int32)
+
+
+def _high_product(a: UInt32[Array, "*n"], b: UInt32[Array, ""]) -> UInt32[Array, "*n"]:
+    """Gives the upper 32 bits of a 32 by 32 bit product, by halves of 16 bits."""
+    a_low, a_high, b_low, b_high = a & 0xFFFF, a >> 16, b & 0xFFFF, b >> 16
+    middle = a_high * b_low + ((a_low * b_low) >> 16)
+    other = a_low * b_high + (middle & 0xFFFF)
+    return a_high * b_high + (middle >> 16) + (other >> 16)

@@ -1,0 +1,170 @@
+"""`error_weighted`: items in proportion to their recent loss. Unbiased with correction 1.
+
+Remembers one relative loss per item (see `scores`), so an item never visited counts as average and
+one last visited long ago keeps its standing among the others. Drawn with the exact probability
+
+    q = (1 - λ) w / Σw + λ / N,   w = score^focus,
+
+so weights (1 / (N q))^correction are at most λ^-correction. λ is scheduled: 1 while warming up,
+then the uniform fraction, optionally back to 1 at the end.
+
+Wins where few items hold most of the error and each is visited many times. With far more items
+than visits most scores are stale; `spatial` shares them between neighbours and does better.
+
+Source: prioritised replay (Schaul et al. 2016) with a defensive mixture (Hesterberg 1995).
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from . import corrections, pyramid, schedules, scores
+from .base import (
+    Draw,
+    Feedback,
+    Sampler,
+    bind,
+    check_at_least,
+    check_fraction,
+    check_items,
+    usable_rows,
+)
+from .pyramid import WeightPyramid
+from .scores import MeanLoss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ErrorWeightedConfig:
+    """Settings of `error_weighted`.
+
+    Attributes:
+      num_items: size of the set, below 2^31.
+      batch_size: items per draw.
+      decay: how much of an item's old score survives a visit.
+      focus: exponent of the score; 0 is uniform, above 1 sharpens.
+      uniform_fraction: λ, the share of uniform draws; in (0, 1].
+      correction: exponent of the weights; 1 is unbiased, 0 leaves the loss uncorrected.
+      warmup_steps: steps drawn uniformly while scores are collected.
+      ramp_steps: steps over which the uniform fraction then falls to λ.
+      handback_start: step from which sampling returns to uniform; None: never.
+      handback_steps: steps that return takes.
+      update_frequency: scores are written every so many steps.
+      mean_decay: decay of the running mean loss that scores are relative to.
+    """
+
+    num_items: int
+    batch_size: int
+    decay: float = 0.5
+    focus: float = 1.0
+    uniform_fraction: float = 0.25
+    correction: float = 1.0
+    warmup_steps: int = 100
+    ramp_steps: int = 0
+    handback_start: int | None = None
+    handback_steps: int = 1000
+    update_frequency: int = 1
+    mean_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_items(self.num_items, self.batch_size)
+        check_fraction("decay", self.decay)
+        check_fraction("mean_decay", self.mean_decay)
+        check_fraction("uniform_fraction", self.uniform_fraction, is_open_at_zero=True)
+        check_fraction("correction", self.correction)
+        check_at_least("focus", self.focus, 0)
+        check_at_least("warmup_steps", self.warmup_steps, 0)
+        check_at_least("ramp_steps", self.ramp_steps, 0)
+        check_at_least("handback_steps", self.handback_steps, 0)
+        check_at_least("update_frequency", self.update_frequency, 1)
+
+
+class ErrorWeightedState(NamedTuple):
+    """What `error_weighted` remembers.
+
+    Attributes:
+      weights: per item score^focus, with the sums above.
+      mean: running mean loss over all items.
+      step: updates seen.
+    """
+
+    weights: WeightPyramid
+    mean: MeanLoss
+    step: Int[Array, ""]
+
+
+def init(config: ErrorWeightedConfig, key: Key[Array, ""]) -> ErrorWeightedState:
+    """Starts with every item counting as average."""
+    del key
+    return ErrorWeightedState(
+        weights=pyramid.build(jnp.ones(config.num_items, jnp.float32)),
+        mean=scores.init_mean_loss(),
+        step=jnp.zeros((), jnp.int32),
+    )
+
+
+def probabilities(config: ErrorWeightedConfig, state: ErrorWeightedState) -> Float[Array, " items"]:
+    """Gives the exact probability of every item, in O(N)."""
+    share = _uniform_fraction(config, state)
+    weighted = pyramid.probabilities(state.weights, config.num_items)
+    return (1.0 - share) * weighted + share / config.num_items
+
+
+def sample(config: ErrorWeightedConfig, key: Key[Array, ""], state: ErrorWeightedState) -> Draw:
+    """Draws items independently from the mixture of weighted and uniform."""
+    share = _uniform_fraction(config, state)
+    items, probs = pyramid.draw(key, state.weights, config.batch_size, uniform_fraction=share)
+    weights = corrections.importance_weights(probs, config.num_items, exponent=config.correction)
+    return Draw(items=items, probs=probs, weights=weights)
+
+
+def update(
+    config: ErrorWeightedConfig, state: ErrorWeightedState, draw: Draw, feedback: Feedback
+) -> ErrorWeightedState:
+    """Moves the scores of the drawn items towards their new relative loss.
+
+    Rows of one item are averaged first. Rows that are invalid, non-finite or negative are ignored.
+    """
+    usable = usable_rows(feedback)
+    full = corrections.importance_weights(draw.probs, config.num_items)
+    mean = scores.update_mean_loss(
+        state.mean, feedback.value, full, usable, decay=config.mean_decay
+    )
+    relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
+    weights = state.weights
+    if config.focus > 0:
+        weights = pyramid.write(
+            weights,
+            draw.items,
+            relative,
+            valid=usable & scores.is_due(state.step, config.update_frequency),
+            blend_fn=lambda old, new: _blend(config, old, new),
+        )
+    return ErrorWeightedState(weights=weights, mean=mean, step=state.step + 1)
+
+
+def make(config: ErrorWeightedConfig) -> Sampler[ErrorWeightedState]:
+    """Binds the config."""
+    return bind(config, init, sample, update, probabilities)
+
+
+def _uniform_fraction(config: ErrorWeightedConfig, state: ErrorWeightedState) -> Float[Array, ""]:
+    return schedules.uniform_fraction(
+        state.step,
+        floor=config.uniform_fraction,
+        warmup_steps=config.warmup_steps,
+        ramp_steps=config.ramp_steps,
+        handback_start=config.handback_start,
+        handback_steps=config.handback_steps,
+    )
+
+
+def _blend(
+    config: ErrorWeightedConfig, old: Float[Array, " n"], new: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """Averages scores; the pyramid holds score^focus, which is inverted first."""
+    if config.focus == 1.0:
+        return scores.moving_average(old, new, config.decay)
+    score = scores.moving_average(old ** (1.0 / config.focus), new, config.decay)
+    return score**config.focus

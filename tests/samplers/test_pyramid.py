@@ -1,0 +1,193 @@
+"""Laws of the weight pyramid."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samplers import pyramid
+from tests import oracles, strategies
+from tests.statistics import assert_frequencies, assert_frequencies_reject
+from tests.variants import variants
+
+SIZES = [(1, 4), (5, 2), (37, 4), (300, 16)]
+
+
+def leaves_of(tree):
+    return np.asarray(tree.leaves).reshape(-1)[: int(tree.num_items)]
+
+
+@pytest.mark.parametrize(("size", "fan"), SIZES)
+def test_sums_equal_the_float64_sum_of_leaves(size, fan):
+    weights = np.random.default_rng(0).lognormal(size=size).astype(np.float32)
+    tree = pyramid.build(jnp.asarray(weights), fan_out=fan)
+    np.testing.assert_allclose(pyramid.total(tree), weights.astype(np.float64).sum(), rtol=1e-6)
+    np.testing.assert_allclose(
+        pyramid.probabilities(tree, size), oracles.mixture(weights, 0.0), rtol=2e-6
+    )
+
+
+@functools.cache
+def compiled_draw(n):
+    return jax.jit(lambda key, tree, share: pyramid.draw(key, tree, n, uniform_fraction=share))
+
+
+@pytest.mark.parametrize(("size", "fan"), SIZES)
+def test_draws_follow_the_weights(size, fan):
+    weights = np.random.default_rng(1).lognormal(sigma=2.0, size=size).astype(np.float32)
+    weights[::3] = 0.0 if size > 1 else 1.0
+    tree = pyramid.build(jnp.asarray(weights), fan_out=fan)
+    items, probs = compiled_draw(2**16)(jax.random.key(2), tree, 0.25)
+    expected = oracles.mixture(weights, 0.25)
+    assert_frequencies(np.bincount(items, minlength=size), expected)
+    np.testing.assert_allclose(probs, expected[np.asarray(items)], rtol=5e-6)
+    if size > 5:
+        assert_frequencies_reject(np.bincount(items, minlength=size), np.full(size, 1 / size))
+
+
+def test_frequencies_at_2_to_20_leaves():
+    weights = np.ones(2**20, np.float32)
+    weights[: 2**19] = 2.0
+    tree = jax.jit(pyramid.build)(jnp.asarray(weights))
+    items, _ = compiled_draw(2**20)(jax.random.key(3), tree, 0.0)
+    items = np.asarray(items)
+    assert_frequencies(np.bincount(items % 64, minlength=64), np.full(64, 1 / 64))
+    assert_frequencies(np.bincount(items >> 19, minlength=2), [2 / 3, 1 / 3])
+    assert_frequencies(np.bincount(items >> 10, minlength=2**10), weights.reshape(2**10, -1).sum(1))
+
+
+@given(key=strategies.keys(), weights=strategies.weights(37))
+def test_an_item_of_weight_zero_is_never_drawn(key, weights):
+    tree = pyramid.build(jnp.asarray(weights), fan_out=4)
+    items, probs = compiled_draw(64)(key, tree, 0.0)
+    assert np.all(weights[np.asarray(items)] > 0)
+    assert np.all(np.asarray(probs) > 0)
+
+
+@pytest.mark.parametrize("bits", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize(("size", "fan"), SIZES)
+def test_extreme_bits_select_the_first_and_the_last_item(size, fan, bits):
+    tree = pyramid.build(jnp.full(size, 0.1), fan_out=fan)
+    words = jnp.full((pyramid.num_words(tree), 1), bits, jnp.uint32)
+    assert int(pyramid.descend(tree, words)[0]) == (size - 1 if bits else 0)
+
+
+@pytest.mark.parametrize("weights", [[0.0] * 5, [np.nan, -1.0, -np.inf, 0.0, 1e-40]])
+def test_nothing_to_go_on_means_uniform(weights):
+    tree = pyramid.build(jnp.asarray(weights, jnp.float32), fan_out=2)
+    items, probs = compiled_draw(2**12)(jax.random.key(0), tree, 0.0)
+    assert_frequencies(np.bincount(items, minlength=5), np.full(5, 0.2))
+    np.testing.assert_allclose(probs, 0.2)
+    np.testing.assert_allclose(pyramid.probability(tree, jnp.arange(5)), 0.2)
+
+
+@functools.cache
+def compiled_write(rule, decay):
+    def blend(old, new):
+        return decay * old + (1.0 - decay) * new
+
+    blend_fn = None if decay is None else blend
+    return jax.jit(
+        lambda tree, index, value, valid: pyramid.write(
+            tree, index, value, valid=valid, duplicates=rule, blend_fn=blend_fn
+        )
+    )
+
+
+@pytest.mark.parametrize("decay", [None, 0.75])
+@pytest.mark.parametrize("rule", ["mean", "max", "sum", "last"])
+@given(
+    index=strategies.indices(9, 37),
+    value=strategies.nasty(9).map(lambda v: np.where(np.abs(v) < 1e-30, 0, np.minimum(v, 1e18))),
+    seed=st.integers(0, 99),
+)
+def test_writing_merges_duplicates_and_keeps_sums_right(rule, decay, index, value, seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.5, 2.0, 37).astype(np.float32)
+    index = np.where(rng.uniform(size=9) < 0.1, 99, index).astype(np.int32)
+    valid = rng.uniform(size=9) < 0.8
+    tree = pyramid.build(jnp.asarray(weights), fan_out=4)
+    after = compiled_write(rule, decay)(tree, index, value.astype(np.float32), valid)
+    expected = oracles.write_leaves(weights, index, value, valid, rule, decay)
+    np.testing.assert_allclose(leaves_of(after), np.minimum(expected, 1e18), rtol=1e-5)
+    rebuilt = pyramid.build(jnp.asarray(leaves_of(after)), fan_out=4)
+    np.testing.assert_allclose(after.sums, rebuilt.sums, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "fan"), SIZES)
+def test_small_and_large_batches_recompute_the_same_sums(size, fan):
+    weights = jnp.linspace(0.5, 2.0, size)
+    tree = pyramid.build(weights, fan_out=fan)
+    index = jnp.arange(size, dtype=jnp.int32)
+    whole = pyramid.write(tree, index, weights * 3.0)
+    for i in range(0, size, 7):
+        tree = pyramid.write(tree, index[i : i + 7], weights[i : i + 7] * 3.0)
+    np.testing.assert_allclose(tree.leaves, whole.leaves, rtol=1e-6)
+    np.testing.assert_allclose(tree.sums, whole.sums, rtol=1e-6)
+
+
+@variants
+def test_permuting_a_batch_with_duplicates_changes_nothing(transform):
+    tree = pyramid.build(jnp.ones(37), fan_out=4)
+    rng = np.random.default_rng(0)
+    index = rng.integers(0, 10, 64).astype(np.int32)
+    value = rng.uniform(size=64).astype(np.float32)
+    order = rng.permutation(64)
+    write = transform(pyramid.write)
+    first, second = write(tree, index, value), write(tree, index[order], value[order])
+    np.testing.assert_allclose(first.leaves, second.leaves, rtol=1e-6)
+
+
+def test_no_drift_after_4000_updates_with_decaying_losses():
+    size, batch, steps = 2**12, 256, 4000
+
+    def one(tree, step):
+        key = jax.random.fold_in(jax.random.key(5), step)
+        index, _ = pyramid.draw(key, tree, batch)
+        loss = 0.1 * 10.0 ** (-3.0 * step / steps) * (1.0 + jnp.sin(index * 1.0) ** 2)
+        return pyramid.write(tree, index, loss), None
+
+    start = pyramid.build(jnp.full(size, 0.1))
+    tree, _ = jax.jit(lambda t: jax.lax.scan(one, t, jnp.arange(steps)))(start)
+    leaves = leaves_of(tree).astype(np.float64)
+    np.testing.assert_allclose(pyramid.total(tree), leaves.sum(), rtol=1e-5)
+    assert leaves.max() < 1e-2
+    items, _ = compiled_draw(2**17)(jax.random.key(6), tree, 0.0)
+    assert_frequencies(np.bincount(items, minlength=size), leaves / leaves.sum())
+
+
+def test_writing_a_donated_pyramid_copies_no_leaves():
+    size = 2**16
+
+    def step(tree, key):
+        index, probs = pyramid.draw(key, tree, 64)
+        return pyramid.write(tree, index, probs, blend_fn=lambda old, new: old + new), probs
+
+    tree = jax.eval_shape(pyramid.build, jax.ShapeDtypeStruct((size,), jnp.float32))
+    compiled = jax.jit(step, donate_argnums=0).lower(tree, jax.random.key(0)).compile()
+    copies = [line for line in compiled.as_text().splitlines() if " copy(" in line]
+    fan = tree.leaves.shape[1]
+    large = [line for line in copies if f"[{size}]" in line or f"[{size // fan},{fan}]" in line]
+    assert not large
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pyramid.build(jnp.ones(4), fan_out=1), "fan_out"),
+        (lambda: pyramid.build(jnp.ones(0)), "at least one weight"),
+        (
+            lambda: pyramid.write(
+                pyramid.build(jnp.ones(4)), jnp.zeros(1, jnp.int32), jnp.ones(1), duplicates="first"
+            ),
+            "duplicates must be",
+        ),
+    ],
+)
+def test_impossible_settings_are_refused(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
