@@ -43,7 +43,8 @@ class MarchConfig:
       is_eye_cell_skipped: the cell that holds the eye hides nothing.
       has_geometry: also gather axis weights, depth and median; they are zero otherwise.
       tile: side of the square of pixels walked together; 0 walks the whole image at once.
-      unroll: steps between two tests whether any lane is alive.
+      unroll: steps between two tests whether any lane is alive, forward; backward takes one
+        at a time, since several scatters in a row make XLA copy the table.
     """
 
     mode: AlphaMode = "solid"
@@ -209,7 +210,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
         behind, d_logit, d_shown = pull(behind, first, inside)
         inside_grad += jax.nn.one_hot(face, 6, dtype=d_shown.dtype).T @ d_shown
         eye_logit_grad += jnp.sum(d_logit)
-        loop = _loop(config, table, visit)
+        loop = _loop(dataclasses.replace(config, unroll=1), table, visit)
         _, (_, table_grad) = loop(lanes, fixed, (behind, table_grad))
         return (table_grad, inside_grad, eye_logit_grad), None
 
