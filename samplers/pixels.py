@@ -66,7 +66,7 @@ def pixel_centres(
       view, and xy: the pixel's centre, or the exact place for continuous items.
     """
     if isinstance(items, PixelCoord):
-        return items.view, items.uv * jnp.array([cols, rows], items.uv.dtype)
+        return items.view, items.uv * jnp.array([[cols, rows]], items.uv.dtype)
     pixels = pixel_indices(items, rows, cols)
     xy = jnp.stack([pixels.col, pixels.row], axis=-1).astype(jnp.float32) + 0.5
     return pixels.view, xy

@@ -22,13 +22,13 @@ fresh random bits and recomputed parents answer measured faults of float32 sum t
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from .base import uniform_bits, uniform_index
+from .base import uniform_index
 
 MIN_WEIGHT = 1e-30
 MAX_WEIGHT = 1e18
@@ -121,14 +121,12 @@ def draw(
       The items, and the exact probability (1 - λ) w / Σw + λ / N of each.
     Bad input: when all items weigh 0 the draw is uniform over them.
     """
-    key_branch, key_words = jax.random.split(key)
-    words = jax.random.bits(key_words, (num_words(pyramid), n), jnp.uint32)
-    is_uniform = total(pyramid) <= 0
-    if not isinstance(uniform_fraction, float) or uniform_fraction > 0:
-        is_uniform = is_uniform | (uniform_bits(key_branch, (n,)) < uniform_fraction)
-    second = words[1] if words.shape[0] > 1 else jnp.zeros_like(words[0])
+    words = jax.random.bits(key, (num_words(pyramid) + 1, n), jnp.uint32)
+    branch, _ = _split_word(words[-1])
+    is_uniform = (total(pyramid) <= 0) | (branch < uniform_fraction)
+    second = words[1] if words.shape[0] > 2 else jnp.zeros_like(words[0])
     uniform = uniform_index(words[0], second, pyramid.num_items)
-    index = jnp.where(is_uniform, uniform, descend(pyramid, words))
+    index = jnp.where(is_uniform, uniform, descend(pyramid, words[:-1]))
     return _with_probability(pyramid, index, uniform_fraction)
 
 
@@ -189,7 +187,7 @@ def write(
     value: Float[Array, " n"],
     *,
     valid: Bool[Array, " n"] | None = None,
-    duplicates: DuplicateRule = "mean",
+    duplicates: DuplicateRule | str = "mean",
     blend_fn: Callable[[Float[Array, " n"], Float[Array, " n"]], Float[Array, " n"]] | None = None,
 ) -> WeightPyramid:
     """Writes weights at some items and recomputes the sums above them.
@@ -203,11 +201,9 @@ def write(
     Returns:
       The pyramid with the new weights. Donate the old one: then nothing is copied.
     Raises:
-      ValueError: for an unknown duplicate rule.
+      ValueError: for an unknown duplicate rule, when traced.
     Bad input: rows with a non-finite or negative value or an index out of range are ignored.
     """
-    if duplicates not in get_args(DuplicateRule):
-        raise ValueError(f"duplicates must be mean, max, sum or last, got {duplicates!r}")
     is_used = jnp.isfinite(value) & (value >= 0) & (index >= 0) & (index < pyramid.num_items)
     is_used = is_used if valid is None else is_used & valid
     index = _clip_index(pyramid, index)
@@ -253,7 +249,7 @@ def _merge(
     owner: Int[Array, " n"],
     value: Float[Array, " n"],
     is_used: Bool[Array, " n"],
-    duplicates: DuplicateRule,
+    duplicates: str,
 ) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
     """Combines the rows of one owner; also says which owners have any row in use."""
     if duplicates == "last":
@@ -264,7 +260,11 @@ def _merge(
     if duplicates == "max":
         return _take(zeros.at[owner].max(value), owner), count > 0
     merged = _take(zeros.at[owner].add(value), owner)
-    return merged / jnp.maximum(count, 1.0) if duplicates == "mean" else merged, count > 0
+    if duplicates == "sum":
+        return merged, count > 0
+    if duplicates == "mean":
+        return merged / jnp.maximum(count, 1.0), count > 0
+    raise ValueError(f"duplicates must be mean, max, sum or last, got {duplicates!r}")
 
 
 def _refresh(

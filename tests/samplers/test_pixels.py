@@ -24,7 +24,7 @@ def test_all_three_kinds_of_item_name_the_same_place(index):
     split = pixels.pixels_from_index(jnp.asarray(index), 5, 7)
     view, xy = pixels.pixel_centres(jnp.asarray(index), 5, 7)
     np.testing.assert_array_equal(xy, np.stack([split.col, split.row], -1) + 0.5)
-    coord = PixelCoord(view=view, uv=xy / jnp.array([7.0, 5.0]))
+    coord = PixelCoord(view=view, uv=xy / jnp.array([[7.0, 5.0]]))
     np.testing.assert_allclose(pixels.pixel_centres(coord, 5, 7)[1], xy, rtol=1e-6)
     for a, b in zip(split, pixels.pixel_indices(coord, 5, 7), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -118,15 +118,15 @@ def test_writing_merges_duplicates_and_keeps_sums_right(rule, decay, index, valu
     np.testing.assert_allclose(after.sums, rebuilt.sums, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "fan"), SIZES)
-def test_small_and_large_batches_recompute_the_same_sums(size, fan):
-    weights = jnp.linspace(0.5, 2.0, size)
-    tree = pyramid.build(weights, fan_out=fan)
-    index = jnp.arange(size, dtype=jnp.int32)
-    whole = pyramid.write(tree, index, weights * 3.0)
-    for i in range(0, size, 7):
-        tree = pyramid.write(tree, index[i : i + 7], weights[i : i + 7] * 3.0)
-    np.testing.assert_allclose(tree.leaves, whole.leaves, rtol=1e-6)
+def test_small_and_large_batches_recompute_the_same_sums():
+    weights = np.random.default_rng(3).uniform(0.5, 2.0, 300).astype(np.float32)
+    tree = pyramid.build(jnp.ones(300), fan_out=4)
+    index = jnp.arange(300, dtype=jnp.int32)
+    write = compiled_write("mean", None)
+    whole = write(tree, index, weights, np.ones(300, bool))
+    for i in range(0, 300, 5):
+        tree = write(tree, index[i : i + 5], weights[i : i + 5], np.ones(5, bool))
+    np.testing.assert_array_equal(tree.leaves, whole.leaves)
     np.testing.assert_allclose(tree.sums, whole.sums, rtol=1e-6)
 
 
@@ -134,8 +134,8 @@ def test_small_and_large_batches_recompute_the_same_sums(size, fan):
 def test_permuting_a_batch_with_duplicates_changes_nothing(transform):
     tree = pyramid.build(jnp.ones(37), fan_out=4)
     rng = np.random.default_rng(0)
-    index = rng.integers(0, 10, 64).astype(np.int32)
-    value = rng.uniform(size=64).astype(np.float32)
+    index = jnp.asarray(rng.integers(0, 10, 64), jnp.int32)
+    value = jnp.asarray(rng.uniform(size=64), jnp.float32)
     order = rng.permutation(64)
     write = transform(pyramid.write)
     first, second = write(tree, index, value), write(tree, index[order], value[order])
@@ -189,5 +189,5 @@ def test_writing_a_donated_pyramid_copies_no_leaves():
     ],
 )
 def test_impossible_settings_are_refused(call, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         call()
