@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from .block_map import BlockMap, exposed_faces, make_map
 
+_OPAQUE = 1e-6  # transmittance below which nothing is seen through a cell
+
 
 class VoxelGrid(NamedTuple):
     """Parameters of a block world, a pytree to optimise.
@@ -190,15 +192,15 @@ def binary_entropy(logits: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
 
 
 def active_cells(
-    occupancy_logits: Float[Array, "x y z"], capacity: int, *, threshold: float = 0.01
+    occupancy_logits: Float[Array, "x y z"], capacity: int, *, threshold: float = 0.0
 ) -> ActiveCells:
     """Lists cells with occupancy above a threshold that are not walled in.
 
-    A cell is walled in when all six neighbours, the outside not counted as one, have occupancy
-    above 1 - threshold. What lists cells must hold: see `num_dropped`.
+    A cell is walled in when all six neighbours let through less than 1e-6 (the outside lets
+    everything through); leaving it out changes no pixel by more. What found no room: `num_dropped`.
     """
     occupancy = jax.nn.sigmoid(occupancy_logits)
-    opaque = jnp.pad(occupancy > 1 - threshold, 1)
+    opaque = jnp.pad(jax.nn.sigmoid(-occupancy_logits) < _OPAQUE, 1)
     is_walled = jnp.ones(occupancy.shape, bool)
     inner = slice(1, -1)
     for axis in range(3):

@@ -168,6 +168,21 @@ def axis_features(
     return jnp.stack(slabs, axis=3)
 
 
+def listed_features(
+    probs: Float[Array, "cells materials"],
+    cells: Int[Array, "cells 3"],
+    lit: Float[Array, "materials 6 f"],
+    eye: Float[Array, " 3"],
+) -> Float[Array, "cells 3 f"]:
+    """`axis_features` of listed cells, given their indices along x, y, z."""
+    is_below = cells < eye_cell(eye)
+    slabs = []
+    for axis in range(3):
+        upper, lower = probs @ lit[:, 2 * axis], probs @ lit[:, 2 * axis + 1]
+        slabs.append(jnp.where(is_below[:, axis, None], upper, lower))
+    return jnp.stack(slabs, axis=1)
+
+
 def entry_face(
     axis: Int[Array, "*rays"], directions: Float[Array, "*rays 3"]
 ) -> Int[Array, "*rays"]:

@@ -16,11 +16,15 @@ from scenes.cameras import Cameras, select
 from scenes.rays import view_rays
 
 from ..block_map import origin
+from ..grid import active_cells
+from .binning import Frame
 from .crossings import AlphaMode, Composite, inverse_direction
 from .first_hit import HitConfig, composite_hard
 from .ray_march import MarchConfig, composite_march
+from .splat import SplatConfig, composite_splat
 
 _MIN_OPACITY = 1e-6
+_NOTHING = -1e4  # a logit whose sigmoid is zero in any precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,11 @@ class RenderConfig:
       samples: rays per pixel along each axis; their images are averaged.
       is_eye_cell_skipped: the cell that holds the eye hides nothing.
       has_geometry: also make distance, median and normal; zero and infinite otherwise.
-      threshold: occupancy above which an empty cell gets a gradient under `hard`.
+      threshold: cells with no more occupancy than this are empty: they hide nothing and get no
+        gradient. Under `hard` it only says which empty cells get one. None: 0.01 under `hard`,
+        0 otherwise.
+      backend: how soft alpha is computed; `planning.plan` chooses. `splat` needs pinholes.
+      max_cells, max_pairs: room of `splat` for cells, and for (cell, tile) pairs.
       has_distortion: the cameras have lenses.
       device: "cpu" walks tiles one after another, "gpu" and "tpu" walk the whole image at once;
         None asks JAX which one it uses.
@@ -51,7 +59,10 @@ class RenderConfig:
     samples: int = 1
     is_eye_cell_skipped: bool = False
     has_geometry: bool = True
-    threshold: float = 0.01
+    threshold: float | None = None
+    backend: Literal["march", "splat"] = "march"
+    max_cells: int = 0
+    max_pairs: int = 0
     has_distortion: bool = False
     device: Literal["cpu", "gpu", "tpu"] | None = None
 
@@ -62,6 +73,20 @@ class RenderConfig:
             raise ValueError(f"needed scale > 0 and near >= 0, got {self.scale} and {self.near}")
         if self.alpha not in ("solid", "beer", "hard"):
             raise ValueError(f'alpha is "solid", "beer" or "hard", got "{self.alpha}"')
+        if self.threshold is not None and not 0 <= self.threshold <= 0.5:
+            raise ValueError(f"threshold must lie in [0, 0.5], got {self.threshold}")
+        if self.backend == "splat":
+            if self.has_distortion:
+                raise ValueError("splatting needs pinhole cameras; march for lenses")
+            if min(self.max_cells, self.max_pairs) < 1:
+                raise ValueError("splatting needs max_cells and max_pairs; see planning.plan")
+
+    @property
+    def empty_below(self) -> float:
+        """The threshold in force."""
+        if self.threshold is not None:
+            return self.threshold
+        return 0.01 if self.alpha == "hard" else 0.0
 
 
 class Image(NamedTuple):
@@ -74,6 +99,7 @@ class Image(NamedTuple):
         infinite where nothing is.
       median: metres to where half is hidden; infinite where never. Not differentiable.
       normal: normal of what is seen, averaged likewise, of length at most 1; zero for sky.
+      overflow: (cell, tile) pairs or cells that found no room; the image is right where it is 0.
     """
 
     color: Float[Array, "*views rows cols 3"]
@@ -81,13 +107,15 @@ class Image(NamedTuple):
     distance: Float[Array, "*views rows cols"]
     median: Float[Array, "*views rows cols"]
     normal: Float[Array, "*views rows cols 3"]
+    overflow: Int[Array, "*views"]
 
 
 class GridRays(NamedTuple):
-    """The rays of a view in cell units."""
+    """The rays of a view in cell units, and the pinhole they come from."""
 
     eye: Float[Array, " 3"]
     directions: Float[Array, "rows cols 3"]
+    frame: Frame
 
 
 def grid_rays(config: RenderConfig, cameras: Cameras, view: Int[Array, ""] | int) -> GridRays:
@@ -95,6 +123,7 @@ def grid_rays(config: RenderConfig, cameras: Cameras, view: Int[Array, ""] | int
     rows, cols = config.rows * config.samples, config.cols * config.samples
     camera = select(cameras, view)
     focal, principal = camera.focal * config.samples, camera.principal * config.samples
+    rotation = jnp.asarray(camera.camera_to_world)[:3, :3]
     if config.has_distortion:
         finer = cameras._replace(
             focal=jnp.asarray(cameras.focal) * config.samples,
@@ -104,14 +133,13 @@ def grid_rays(config: RenderConfig, cameras: Cameras, view: Int[Array, ""] | int
     else:
         x = (jnp.arange(cols) + 0.5 - principal[0]) / focal[0]
         y = (jnp.arange(rows) + 0.5 - principal[1]) / focal[1]
-        rotation = camera.camera_to_world[:3, :3]
         directions = (
             x[None, :, None] * rotation[:, 0] - y[:, None, None] * rotation[:, 1] - rotation[:, 2]
         )
         directions /= jnp.sqrt(jnp.sum(directions * directions, axis=-1, keepdims=True))
     corner = jnp.asarray(origin(config.shape, config.scale), directions.dtype)
-    eye = (camera.camera_to_world[:3, 3] - corner) / config.scale
-    return GridRays(eye, directions)
+    eye = jnp.asarray(camera.camera_to_world[:3, 3] - corner) / config.scale
+    return GridRays(eye, directions, Frame(rotation, focal, principal))
 
 
 def render(
@@ -132,8 +160,8 @@ def render(
       view: which of the cameras; out of range is clamped.
     """
     rays = grid_rays(config, cameras, view)
-    gathered = composite(config, occupancy_logits, probs, lit, rays)
-    return _finish(config, gathered, rays, sky)
+    gathered, overflow = composite(config, occupancy_logits, probs, lit, rays)
+    return _finish(config, gathered, rays, sky, overflow)
 
 
 def render_views(
@@ -166,7 +194,7 @@ def material_image(
         jnp.eye(materials, dtype=probs.dtype)[:, None], (materials, 6, materials)
     )
     rays = grid_rays(config, cameras, view)
-    gathered = composite(config, occupancy_logits, probs, each, rays)
+    gathered, _ = composite(config, occupancy_logits, probs, each, rays)
     return _average(config, gathered.features)
 
 
@@ -176,38 +204,71 @@ def composite(
     probs: Float[Array, "x y z materials"],
     lit: Float[Array, "materials 6 f"],
     rays: GridRays,
-) -> Composite:
-    """Runs the backend that `config.alpha` asks for, in cell units.
+) -> tuple[Composite, Int[Array, ""]]:
+    """Runs the backend that `config` names, in cell units.
 
+    Returns:
+      What the rays gather, and how many pairs or cells found no room (0: it is right).
     Raises:
       ValueError: the grid's shape is not `config.shape`.
     """
     if occupancy_logits.shape != config.shape:
         raise ValueError(f"config is for {config.shape}, the grid has {occupancy_logits.shape}")
-    near = config.near / config.scale
-    is_cpu = _is_cpu(config)
+    near, is_cpu = config.near / config.scale, _is_cpu(config)
+    flat_probs = probs.reshape(-1, probs.shape[-1])
+    fits = jnp.zeros((), jnp.int32)
     if config.alpha == "hard":
         hit_config = HitConfig(
             shape=config.shape,
             near=near,
-            threshold=config.threshold,
+            threshold=config.empty_below,
             is_eye_cell_skipped=config.is_eye_cell_skipped,
             tile=32 if is_cpu else 0,
         )
-        logits, flat_probs = occupancy_logits.reshape(-1), probs.reshape(-1, probs.shape[-1])
-        return composite_hard(hit_config, None, logits, flat_probs, lit, *rays)
+        logits = occupancy_logits.reshape(-1)
+        out = composite_hard(hit_config, None, logits, flat_probs, lit, rays.eye, rays.directions)
+        return out, fits
+    stop = 1e-7 if occupancy_logits.dtype == jnp.float32 else 1e-15
+    if config.empty_below > 0:
+        is_empty = jax.nn.sigmoid(occupancy_logits) <= config.empty_below
+        occupancy_logits = jnp.where(is_empty, _NOTHING, occupancy_logits)
+    if config.backend == "splat":
+        splat_config = SplatConfig(
+            shape=config.shape,
+            max_pairs=config.max_pairs,
+            mode=config.alpha,
+            near=near,
+            stop=stop,
+            is_eye_cell_skipped=config.is_eye_cell_skipped,
+        )
+        listed = active_cells(occupancy_logits, config.max_cells, threshold=config.empty_below)
+        splat = composite_splat(
+            splat_config,
+            listed.flat,
+            occupancy_logits.reshape(-1).at[listed.flat].get(mode="fill", fill_value=_NOTHING),
+            flat_probs.at[listed.flat].get(mode="fill", fill_value=0.0),
+            lit,
+            rays.eye,
+            rays.frame,
+            rays.directions,
+        )
+        overflow = jnp.maximum(splat.num_pairs - config.max_pairs, 0) + listed.num_dropped
+        return splat.composite, overflow
     march_config = MarchConfig(
         mode=config.alpha,
         near=near,
-        stop=1e-7 if occupancy_logits.dtype == jnp.float32 else 1e-15,
+        stop=stop,
         is_eye_cell_skipped=config.is_eye_cell_skipped,
         has_geometry=config.has_geometry,
         tile=64 if is_cpu else 0,
     )
-    return composite_march(march_config, occupancy_logits, probs, lit, *rays)
+    out = composite_march(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
+    return out, fits
 
 
-def _finish(config: RenderConfig, gathered: Composite, rays: GridRays, sky: Array) -> Image:
+def _finish(
+    config: RenderConfig, gathered: Composite, rays: GridRays, sky: Array, overflow: Array
+) -> Image:
     facing = jnp.where(inverse_direction(rays.directions) > 0, -1.0, 1.0)
     color = gathered.features + gathered.transmittance[..., None] * jnp.asarray(sky)
     alpha = _average(config, 1.0 - gathered.transmittance)
@@ -223,6 +284,7 @@ def _finish(config: RenderConfig, gathered: Composite, rays: GridRays, sky: Arra
         distance=jnp.where(is_seen, distance, jnp.inf),
         median=jax.lax.stop_gradient(median * config.scale),
         normal=jnp.where(is_seen[..., None], normal / safe[..., None], 0.0),
+        overflow=overflow,
     )
 
 

@@ -1,0 +1,104 @@
+"""Chooses a backend on the host, gives it room, and runs again what did not fit.
+
+Ray marching costs pixels x cells per ray, splatting 256 pixels x (cell, tile) pairs; both are
+counted for the views at hand and weighed by their measured cost on a CPU. Capacities are rounded
+up, so that a world that changes a little compiles nothing new.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from scenes.cameras import Cameras
+
+from ..grid import active_cells
+from .images import GridRays, Image, RenderConfig, grid_rays, render
+from .splat import SplatConfig, count_pairs
+
+# nanoseconds, forward and backward on one CPU core: per cell a ray meets, per pixel of a pair
+_MARCH_STEP, _SPLAT_PIXEL = 100.0, 25.0
+_MAX_PAIRS = 1 << 24
+
+
+def plan(
+    config: RenderConfig,
+    occupancy_logits: Float[Array | np.ndarray, "x y z"],
+    cameras: Cameras,
+    views: Int[Array | np.ndarray, " views"] | list[int],
+) -> RenderConfig:
+    """Picks `march` or `splat` for these views of this grid, with room to spare.
+
+    `hard` alpha has one backend and is returned as it is, as are lenses, which only marching
+    can do.
+    """
+    if config.alpha == "hard" or config.has_distortion or len(views) == 0:
+        return config
+    logits = jnp.asarray(occupancy_logits)
+    listed = int(active_cells(logits, 1, threshold=config.empty_below).num_dropped) + 1
+    pixels = config.rows * config.cols * config.samples**2
+    march_cost = _MARCH_STEP * pixels * sum(config.shape) / 4
+    # a listed cell that is on screen needs at least one pair
+    if listed * 256 * _SPLAT_PIXEL / 8 > march_cost:
+        return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
+    max_cells = round_up(listed)
+    pairs = max(int(_count(config, max_cells, logits, cameras, view)) for view in views)
+    if pairs > _MAX_PAIRS or pairs * 256 * _SPLAT_PIXEL > march_cost:
+        return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
+    return dataclasses.replace(
+        config, backend="splat", max_cells=max_cells, max_pairs=round_up(pairs)
+    )
+
+
+def render_planned(
+    config: RenderConfig,
+    occupancy_logits: Float[Array, "x y z"],
+    probs: Float[Array, "x y z materials"],
+    lit: Float[Array, "materials 6 3"],
+    sky: Float[Array | np.ndarray, " 3"],
+    cameras: Cameras,
+    view: int,
+) -> tuple[Image, RenderConfig]:
+    """Renders a view, and again with room for it when something did not fit.
+
+    Returns:
+      The complete image, and the config that made it.
+    """
+    image = _render(config, occupancy_logits, probs, lit, jnp.asarray(sky), cameras, view)
+    while int(image.overflow):
+        missing = int(image.overflow)
+        config = dataclasses.replace(
+            config,
+            max_cells=min(round_up(config.max_cells + missing), math.prod(config.shape)),
+            max_pairs=round_up(config.max_pairs + missing),
+        )
+        image = _render(config, occupancy_logits, probs, lit, jnp.asarray(sky), cameras, view)
+    return image, config
+
+
+def round_up(count: int) -> int:
+    """The next capacity of the form 2^k, 5/4, 6/4 or 7/4 of it, with an eighth to spare.
+
+    >>> round_up(1000), round_up(1100)
+    (1280, 1280)
+    """
+    wanted = max(64, count + count // 8)
+    step = 1 << max(0, wanted.bit_length() - 3)
+    return -(-wanted // step) * step
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _render(config, occupancy_logits, probs, lit, sky, cameras, view) -> Image:
+    return render(config, occupancy_logits, probs, lit, sky, cameras, view)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _count(config: RenderConfig, max_cells: int, logits, cameras, view) -> Array:
+    rays: GridRays = grid_rays(config, cameras, view)
+    listed = active_cells(logits, max_cells, threshold=config.empty_below)
+    splat_config = SplatConfig(shape=config.shape, max_pairs=1, near=config.near / config.scale)
+    return count_pairs(splat_config, listed.flat, rays.eye, rays.frame, rays.directions)
