@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 State = TypeVar("State")
@@ -146,12 +147,13 @@ def uniform_index(
     """
     span = jnp.asarray(num_items, jnp.uint32)
     low = first * span
-    carry = (low + _high_product(second, span)) < low
-    return (_high_product(first, span) + carry.astype(jnp.uint32)).astype(jnp.int32)
+    carry = (low + multiply_high(second, span)) < low
+    return (multiply_high(first, span) + carry.astype(jnp.uint32)).astype(jnp.int32)
 
 
-def _high_product(a: UInt32[Array, "*n"], b: UInt32[Array, ""]) -> UInt32[Array, "*n"]:
+def multiply_high(a: UInt32[Array, "*n"], b: UInt32[Array, ""] | np.uint32) -> UInt32[Array, "*n"]:
     """Gives the upper 32 bits of a 32 by 32 bit product, by halves of 16 bits."""
+    b = jnp.asarray(b, jnp.uint32)
     a_low, a_high, b_low, b_high = a & 0xFFFF, a >> 16, b & 0xFFFF, b >> 16
     middle = a_high * b_low + ((a_low * b_low) >> 16)
     other = a_low * b_high + (middle & 0xFFFF)

@@ -19,7 +19,8 @@ def importance_weights(
     Bad input: probabilities of 0 count as 1e-37; a drawn item never has one.
     Source: Owen, Monte Carlo theory, ch. 9; the exponent as in Schaul et al. 2016.
     """
-    return (1.0 / num_items / jnp.maximum(probs, _TINY)) ** exponent
+    ratio = 1.0 / num_items / jnp.maximum(probs, _TINY)
+    return ratio if exponent == 1 else ratio**exponent
 
 
 def scale_to_max_one(weights: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from . import corrections, pyramid, schedules, scores
+from . import corrections, pyramid, pyramid_write, schedules, scores
 from .base import (
     Draw,
     Feedback,
@@ -134,7 +134,7 @@ def update(
     relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
     weights = state.weights
     if config.focus > 0:
-        weights = pyramid.write(
+        weights = pyramid_write.write(
             weights,
             draw.items,
             relative,
@@ -164,7 +164,5 @@ def _blend(
     config: ErrorWeightedConfig, old: Float[Array, " n"], new: Float[Array, " n"]
 ) -> Float[Array, " n"]:
     """Averages scores; the pyramid holds score^focus, which is inverted first."""
-    if config.focus == 1.0:
-        return scores.moving_average(old, new, config.decay)
-    score = scores.moving_average(old ** (1.0 / config.focus), new, config.decay)
-    return score**config.focus
+    score = scores.power_inverse(old, config.focus)
+    return scores.moving_average(score, new, config.decay) ** config.focus

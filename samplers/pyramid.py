@@ -9,13 +9,13 @@ Why it stays exact in float32:
   word serves two levels: 24 bits decide at the upper one, the remainder, refined by the 8 bits
   left, at the lower one. Probabilities are resolved to 2^-24 of the weight of each block, so no
   leaf becomes unreachable because the set is large.
-* Writing recomputes the parents of what was written from their children and never adds
-  differences, so sums cannot drift, whatever happens to the weights.
+* Writing (`pyramid_write`) recomputes the parents of what was written from their children and
+  never adds differences, so sums cannot drift, whatever happens to the weights.
 
 Form, by measurement on XLA:CPU: gathers of single elements that fuse with the running sum over
 a block are 2 to 3 times as fast as gathers of whole blocks; `cumsum` is slow along short axes, so
 block sums are unrolled; the descent is a loop, since XLA fuses unrolled levels into one expression
-of exponential size; levels no longer than the batch are recomputed whole.
+of exponential size.
 
 Source: the sum tree of prioritised replay (Schaul et al. 2016) with wide blocks; the rules about
 fresh random bits and recomputed parents answer measured faults of float32 sum trees.
@@ -26,26 +26,27 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt32
 
-from .base import uniform_index
+from .base import multiply_high, uniform_index
+from .codecs import decode, encode, leaf_dtype
 
 MIN_WEIGHT = 1e-30
 MAX_WEIGHT = 1e18
 
-DuplicateRule = Literal["mean", "max", "sum", "last"]
+DrawMethod = Literal["multinomial", "stratified", "systematic"]
 
 
 class WeightPyramid(NamedTuple):
     """Leaf weights and the sums above them.
 
     Attributes:
-      leaves: the weights, in blocks; padding weighs 0.
+      leaves: the weights, in blocks, in a format of `codecs`; padding weighs 0.
       sums: the levels above, root block first, each padded to whole blocks.
       num_items: how many leaves are real.
     """
 
-    leaves: Float[Array, "blocks fan"]
+    leaves: Shaped[Array, "blocks fan"]
     sums: Float[Array, " nodes"]
     num_items: Int[Array, ""]
 
@@ -63,11 +64,16 @@ def clean_weights(weights: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jnp.where(weights >= MIN_WEIGHT, jnp.minimum(weights, MAX_WEIGHT), 0.0)
 
 
-def build(weights: Float[Array, " items"], *, fan_out: int | None = None) -> WeightPyramid:
+def build(
+    weights: Float[Array, " items"],
+    *,
+    fan_out: int | None = None,
+    leaf_format: str = "float32",
+) -> WeightPyramid:
     """Builds the pyramid over given leaf weights in O(N).
 
     Raises:
-      ValueError: when there are no weights or the fan-out is below 2.
+      ValueError: when there are no weights, the fan-out is below 2 or the format unknown.
     Bad input: NaN and negative weights count as 0, see `clean_weights`.
     """
     fan = default_fan_out() if fan_out is None else fan_out
@@ -75,20 +81,33 @@ def build(weights: Float[Array, " items"], *, fan_out: int | None = None) -> Wei
         raise ValueError(f"fan_out must be at least 2, got {fan}")
     if weights.shape[0] < 1:
         raise ValueError("a pyramid needs at least one weight, got none")
-    leaves = _pad_to_blocks(clean_weights(weights.astype(jnp.float32)), fan).reshape(-1, fan)
-    sums = _levels_above(leaves, len(_level_sizes(leaves.shape[0], fan)))
+    codes = encode(clean_weights(weights.astype(jnp.float32)), leaf_dtype(leaf_format))
+    leaves = pad_to_blocks(codes, fan).reshape(-1, fan)
+    sums = levels_above(leaves, len(level_sizes(*leaves.shape)))
     return WeightPyramid(leaves, sums, jnp.asarray(weights.shape[0], jnp.int32))
 
 
 def total(pyramid: WeightPyramid) -> Float[Array, ""]:
     """Gives the sum of all weights."""
     fan = pyramid.leaves.shape[1]
-    return jnp.sum(pyramid.sums[:fan]) if pyramid.sums.shape[0] else jnp.sum(pyramid.leaves)
+    if pyramid.sums.shape[0]:
+        return jnp.sum(pyramid.sums[:fan])
+    return jnp.sum(decode(pyramid.leaves))
+
+
+def max_weight(pyramid: WeightPyramid) -> Float[Array, ""]:
+    """Gives the largest weight of any item, in O(N): for reports and per-batch scaling."""
+    return jnp.max(decode(pyramid.leaves))
 
 
 def read(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Float[Array, " n"]:
     """Gives the weights of some items; an index out of range is clipped."""
-    return _take(pyramid.leaves, _clip_index(pyramid, index))
+    return take(pyramid.leaves, clip_index(pyramid, index))
+
+
+def leaf_weights(pyramid: WeightPyramid, num_items: int) -> Float[Array, " {num_items}"]:
+    """Gives the weights of all items, in O(N)."""
+    return decode(pyramid.leaves).reshape(-1)[:num_items]
 
 
 def probability(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Float[Array, " n"]:
@@ -101,7 +120,7 @@ def probability(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Float[Array,
 def probabilities(pyramid: WeightPyramid, num_items: int) -> Float[Array, " {num_items}"]:
     """Gives the probability of every item, in O(N): for tests and pictures."""
     root = total(pyramid)
-    share = pyramid.leaves.reshape(-1)[:num_items] / jnp.where(root > 0, root, 1.0)
+    share = leaf_weights(pyramid, num_items) / jnp.where(root > 0, root, 1.0)
     return jnp.where(root > 0, share, 1.0 / num_items)
 
 
@@ -111,40 +130,93 @@ def draw(
     n: int,
     *,
     uniform_fraction: float | Float[Array, ""] = 0.0,
+    prior: WeightPyramid | None = None,
+    method: DrawMethod = "multinomial",
 ) -> tuple[Int[Array, " {n}"], Float[Array, " {n}"]]:
-    """Draws n items independently, with replacement, in proportion to weight.
+    """Draws n items with replacement in proportion to weight, mixed with a uniform share.
 
     Args:
       n: how many.
-      uniform_fraction: λ; each draw is uniform over all items with this probability.
+      uniform_fraction: λ; each draw comes from the prior with this probability.
+      prior: what the share λ is drawn from: a pyramid of the same fan-out, for instance of a
+        mask; None: uniform over all items.
+      method: "multinomial" draws independently; "stratified" and "systematic" spread the n
+        draws evenly over the two top levels, which never raises the variance of a mean and
+        keeps the expected counts; rows then come in the order of the items.
     Returns:
-      The items, and the exact probability (1 - λ) w / Σw + λ / N of each.
-    Bad input: when all items weigh 0 the draw is uniform over them.
+      The items, and the exact probability (1 - λ) w / Σw + λ prior of each.
+    Bad input: when all items weigh 0 the draw is from the prior, and the probability as well.
     """
     words = jax.random.bits(key, (num_words(pyramid) + 1, n), jnp.uint32)
     branch, _ = _split_word(words[-1])
-    is_uniform = (total(pyramid) <= 0) | (branch < uniform_fraction)
-    second = words[1] if words.shape[0] > 2 else jnp.zeros_like(words[0])
-    uniform = uniform_index(words[0], second, pyramid.num_items)
-    index = jnp.where(is_uniform, uniform, descend(pyramid, words[:-1]))
-    return _with_probability(pyramid, index, uniform_fraction)
+    share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
+    if prior is None:
+        second = words[1] if words.shape[0] > 2 else jnp.zeros_like(words[0])
+        other = uniform_index(words[0], second, pyramid.num_items)
+    else:
+        other = descend(prior, words[:-1])
+    words = words.at[0].set(spread_words(words[0], method))
+    index = jnp.where(branch < share, other, descend(pyramid, words[:-1]))
+    return read_first(lambda part: mixture_probability(pyramid, part, share, prior), index)
 
 
-def _with_probability(
-    pyramid: WeightPyramid, index: Int[Array, " n"], uniform_fraction: float | Float[Array, ""]
+def mixture_probability(
+    pyramid: WeightPyramid,
+    index: Int[Array, " n"],
+    uniform_fraction: float | Float[Array, ""],
+    prior: WeightPyramid | None = None,
+) -> Float[Array, " n"]:
+    """Gives the probability (1 - λ) w / Σw + λ prior of some items, as `draw` uses it."""
+    share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
+    flat = 1.0 / pyramid.num_items if prior is None else probability(prior, index)
+    return (1.0 - share) * probability(pyramid, index) + share * flat
+
+
+def spread_words(words: UInt32[Array, " n"], method: str) -> UInt32[Array, " n"]:
+    """Turns n independent 32-bit words into stratified or systematic ones.
+
+    Stratified: word j is uniform in the j-th of n equal intervals. Systematic: all words share
+    the place in their interval, so every set of items is hit floor(n p) or ceil(n p) times.
+    """
+    n = words.shape[0]
+    if method == "multinomial":
+        return words
+    if method == "systematic":
+        words = jnp.full_like(words, 0) + words[0]
+    elif method != "stratified":
+        raise ValueError(f"method must be multinomial, stratified or systematic, got {method!r}")
+    if n == 1:
+        return words
+    slot = jnp.arange(n, dtype=jnp.uint32)
+    width, remainder = divmod(2**32, n)
+    start = slot * jnp.uint32(width)
+    extra = jnp.floor(slot.astype(jnp.float32) * jnp.float32(remainder / n)).astype(jnp.uint32)
+    return start + extra + multiply_high(words, jnp.uint32(width))
+
+
+def read_first(
+    read_fn: Callable[[Int[Array, " half"]], Float[Array, " half"]], index: Int[Array, " n"]
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Pairs drawn items with their exact probabilities."""
+    """Reads at some items and hands the items back with what was read there.
 
-    def look_up(part: Int[Array, " half"]) -> Float[Array, " half"]:
-        share = (1.0 - uniform_fraction) * probability(pyramid, part)
-        return share + uniform_fraction / pyramid.num_items
+    A write at the items handed back waits for this read, so it can work in place. XLA fuses a plain
+    read into what uses it, possibly after the write, and then copies all leaves to make that right
+    (an optimisation barrier does not stop it on CPU; a loop of two rounds does).
+    """
 
-    return _read_first(look_up, index)
+    def one_round(part: Int[Array, " half"]) -> tuple[Int[Array, " half"], Float[Array, " half"]]:
+        value = read_fn(part)
+        return part + (0.0 * value).astype(jnp.int32), value
+
+    n = index.shape[0]
+    halves = jnp.pad(index, (0, n % 2)).reshape(2, -1)
+    index, value = jax.lax.map(one_round, halves)
+    return index.reshape(-1)[:n], value.reshape(-1)[:n]
 
 
 def num_words(pyramid: WeightPyramid) -> int:
     """Gives how many 32-bit random words one descent uses: one for every two levels."""
-    return (len(_level_sizes(*pyramid.leaves.shape)) + 2) // 2
+    return (len(level_sizes(*pyramid.leaves.shape)) + 2) // 2
 
 
 def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Array, " n"]:
@@ -153,7 +225,7 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     An item of weight 0 is never selected while another weighs more.
     """
     fan = pyramid.leaves.shape[1]
-    offsets = _level_offsets(pyramid.leaves.shape[0], fan)
+    offsets = level_offsets(pyramid.leaves.shape[0], fan)
     depth = len(offsets) - 1
     starts = jnp.asarray(offsets, jnp.int32)
 
@@ -181,116 +253,6 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     return jnp.minimum(base + child, pyramid.num_items - 1)
 
 
-def write(
-    pyramid: WeightPyramid,
-    index: Int[Array, " n"],
-    value: Float[Array, " n"],
-    *,
-    valid: Bool[Array, " n"] | None = None,
-    duplicates: DuplicateRule | str = "mean",
-    blend_fn: Callable[[Float[Array, " n"], Float[Array, " n"]], Float[Array, " n"]] | None = None,
-) -> WeightPyramid:
-    """Writes weights at some items and recomputes the sums above them.
-
-    Args:
-      index: items to write; may repeat.
-      value: one weight per row, or whatever `blend_fn` takes.
-      valid: False marks rows to leave out.
-      duplicates: how the rows of one item become one value before it is written.
-      blend_fn: (old weight, merged value) -> new weight, e.g. a moving average.
-    Returns:
-      The pyramid with the new weights. Donate the old one: then nothing is copied.
-    Raises:
-      ValueError: for an unknown duplicate rule, when traced.
-    Bad input: rows with a non-finite or negative value or an index out of range are ignored.
-    """
-    is_used = jnp.isfinite(value) & (value >= 0) & (index >= 0) & (index < pyramid.num_items)
-    is_used = is_used if valid is None else is_used & valid
-    index = _clip_index(pyramid, index)
-    leaves = pyramid.leaves.reshape(-1)
-    index, old = _read_first(lambda part: _take(leaves, part), index)
-    # Each item's leaf names, for a moment, one of the rows that write it: its owner.
-    rows = jnp.arange(index.shape[0], dtype=jnp.float32)
-    if duplicates == "last":
-        leaves = leaves.at[index].set(-1.0, mode="promise_in_bounds")
-        leaves = leaves.at[index].max(jnp.where(is_used, rows, -1.0), mode="promise_in_bounds")
-    else:
-        leaves = leaves.at[index].set(rows, mode="promise_in_bounds")
-    owner = _take(leaves, index).astype(jnp.int32)
-    merged, has_value = _merge(owner, value, is_used, duplicates)
-    new = merged if blend_fn is None else blend_fn(old, merged)
-    new = jnp.where(has_value & jnp.isfinite(new), clean_weights(new), old)
-    leaves = leaves.at[index].set(new, mode="promise_in_bounds")
-    leaves = leaves.reshape(pyramid.leaves.shape)
-    return pyramid._replace(leaves=leaves, sums=_refresh(leaves, pyramid.sums, index))
-
-
-def _read_first(
-    read_fn: Callable[[Int[Array, " half"]], Float[Array, " half"]], index: Int[Array, " n"]
-) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Reads at some items and hands the items back with what was read there.
-
-    A write at the items handed back waits for this read, so it can work in place. XLA fuses a plain
-    read into what uses it, possibly after the write, and then copies all leaves to make that right
-    (an optimisation barrier does not stop it on CPU; a loop of two rounds does).
-    """
-
-    def one_round(part: Int[Array, " half"]) -> tuple[Int[Array, " half"], Float[Array, " half"]]:
-        value = read_fn(part)
-        return part + (0.0 * value).astype(jnp.int32), value
-
-    n = index.shape[0]
-    halves = jnp.pad(index, (0, n % 2)).reshape(2, -1)
-    index, value = jax.lax.map(one_round, halves)
-    return index.reshape(-1)[:n], value.reshape(-1)[:n]
-
-
-def _merge(
-    owner: Int[Array, " n"],
-    value: Float[Array, " n"],
-    is_used: Bool[Array, " n"],
-    duplicates: str,
-) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
-    """Combines the rows of one owner; also says which owners have any row in use."""
-    if duplicates == "last":
-        return _take(value, jnp.maximum(owner, 0)), owner >= 0
-    zeros = jnp.zeros_like(value)
-    count = _take(zeros.at[owner].add(is_used.astype(value.dtype)), owner)
-    value = jnp.where(is_used, value, 0.0)
-    if duplicates == "max":
-        return _take(zeros.at[owner].max(value), owner), count > 0
-    merged = _take(zeros.at[owner].add(value), owner)
-    if duplicates == "sum":
-        return merged, count > 0
-    if duplicates == "mean":
-        return merged / jnp.maximum(count, 1.0), count > 0
-    raise ValueError(f"duplicates must be mean, max, sum or last, got {duplicates!r}")
-
-
-def _refresh(
-    leaves: Float[Array, "blocks fan"], sums: Float[Array, " nodes"], index: Int[Array, " n"]
-) -> Float[Array, " nodes"]:
-    """Recomputes the sums above written leaves, level by level, from their children."""
-    fan = leaves.shape[1]
-    sizes = _level_sizes(*leaves.shape)
-    offsets = _level_offsets(*leaves.shape)
-    children, child_offset, node = leaves.reshape(-1), 0, index
-    level = len(sizes) - 1
-    while level >= 0 and sizes[level] > index.shape[0]:
-        node = node // fan
-        fresh = _take(children, child_offset + node * fan)
-        for child in range(1, fan):
-            fresh = fresh + _take(children, child_offset + node * fan + child)
-        sums = sums.at[offsets[level] + node].set(fresh, mode="promise_in_bounds")
-        children, child_offset = sums, offsets[level]
-        level -= 1
-    if level < 0:
-        return sums
-    below = children[child_offset : child_offset + _padded(sizes[level] * fan, fan)]
-    above = _levels_above(below.reshape(-1, fan)[: sizes[level]], level + 1)
-    return jax.lax.dynamic_update_slice(sums, above, (0,))
-
-
 def _choose_child(
     nodes: Float[Array, "..."],
     base: Int[Array, " n"],
@@ -303,9 +265,9 @@ def _choose_child(
     Returns:
       The child's place in its block, and the fraction left inside it, refined by `rest`.
     """
-    cumulative = [_take(nodes, base)]
+    cumulative = [take(nodes, base)]
     for child in range(1, fan):
-        cumulative.append(cumulative[-1] + _take(nodes, base + child))
+        cumulative.append(cumulative[-1] + take(nodes, base + child))
     target = fraction * cumulative[-1]
     chosen = jnp.zeros_like(base)
     below = jnp.zeros_like(target)
@@ -326,7 +288,7 @@ def _split_word(word: UInt32[Array, " n"]) -> tuple[Float[Array, " n"], Float[Ar
     return upper, (word & 0xFF).astype(jnp.float32) * jnp.float32(2.0**-32)
 
 
-def _level_sizes(blocks: int, fan: int) -> list[int]:
+def level_sizes(blocks: int, fan: int) -> list[int]:
     """Gives the number of nodes on each level above the leaves, root block first."""
     sizes = []
     while blocks > 1:
@@ -335,35 +297,34 @@ def _level_sizes(blocks: int, fan: int) -> list[int]:
     return sizes[::-1]
 
 
-def _level_offsets(blocks: int, fan: int) -> list[int]:
+def level_offsets(blocks: int, fan: int) -> list[int]:
     """Gives where each level starts in `sums`, and after them the length of `sums`."""
     offsets = [0]
-    for size in _level_sizes(blocks, fan):
-        offsets.append(offsets[-1] + _padded(size, fan))
+    for size in level_sizes(blocks, fan):
+        offsets.append(offsets[-1] + -(-size // fan) * fan)
     return offsets
 
 
-def _levels_above(blocks: Float[Array, "blocks fan"], num_levels: int) -> Float[Array, " nodes"]:
+def levels_above(blocks: Shaped[Array, "blocks fan"], num_levels: int) -> Float[Array, " nodes"]:
     """Computes the given number of levels above some blocks, root block first."""
     fan = blocks.shape[1]
     levels: list[Float[Array, " nodes"]] = [jnp.zeros(0, jnp.float32)]
     for _ in range(num_levels):
-        levels.append(_pad_to_blocks(jnp.sum(blocks, axis=1, dtype=jnp.float32), fan))
+        levels.append(pad_to_blocks(jnp.sum(decode(blocks), axis=1), fan))
         blocks = levels[-1].reshape(-1, fan)
     return jnp.concatenate(levels[::-1])
 
 
-def _padded(size: int, fan: int) -> int:
-    return -(-size // fan) * fan
-
-
-def _pad_to_blocks(nodes: Float[Array, " nodes"], fan: int) -> Float[Array, " padded"]:
+def pad_to_blocks(nodes: Shaped[Array, " nodes"], fan: int) -> Shaped[Array, " padded"]:
+    """Pads nodes with zeros to whole blocks."""
     return jnp.pad(nodes, (0, -nodes.shape[0] % fan))
 
 
-def _take(nodes: Float[Array, "..."], index: Int[Array, " n"]) -> Float[Array, " n"]:
-    return nodes.reshape(-1).at[index].get(mode="promise_in_bounds")
+def take(nodes: Shaped[Array, "..."], index: Int[Array, " n"]) -> Float[Array, " n"]:
+    """Reads nodes by flat index, which must be in range, and decodes them."""
+    return decode(nodes.reshape(-1).at[index].get(mode="promise_in_bounds"))
 
 
-def _clip_index(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Int[Array, " n"]:
+def clip_index(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Clips an index to the items there are."""
     return jnp.clip(index, 0, pyramid.num_items - 1)

@@ -75,3 +75,41 @@ def moving_average(
 def is_due(step: Int[Array, ""], every: int) -> Bool[Array, ""]:
     """Says whether something done every so many steps is due; always at step 0."""
     return step % every == 0
+
+
+def revert_to_average(
+    score: Float[Array, "..."], keep: float | Float[Array, ""]
+) -> Float[Array, "..."]:
+    """Forgets: moves relative scores towards 1, keeping a share of their distance to it."""
+    return 1.0 + (score - 1.0) * keep
+
+
+def grow_stale(score: Float[Array, "..."], gain: float, *, highest: float) -> Float[Array, "..."]:
+    """Raises scores not refreshed since the last call, up to a bound: a staleness bonus.
+
+    Source: the staleness term of prioritised level replay (Jiang et al. 2021), made
+    multiplicative so that it needs no clock per item.
+    """
+    return jnp.maximum(score, jnp.minimum(score * (1.0 + gain), highest))
+
+
+def failure_rate(
+    failures: Float[Array, "*n"],
+    exposure: Float[Array, "*n"],
+    *,
+    prior_failures: float = 1.0,
+    prior_exposure: float = 2.0,
+) -> Float[Array, "*n"]:
+    """Computes the posterior mean (F + a) / (N + a + b) of a Beta prior; b = prior_exposure - a.
+
+    Bad input: without prior and exposure the rate is 0.
+    """
+    total = exposure + prior_exposure
+    return (failures + prior_failures) / jnp.where(total > 0, total, 1.0)
+
+
+def power_inverse(weight: Float[Array, "..."], exponent: float) -> Float[Array, "..."]:
+    """Recovers a score from score^exponent; with exponent 0 every score is 1."""
+    if exponent == 1.0:
+        return weight
+    return jnp.ones_like(weight) if exponent == 0 else weight ** (1.0 / exponent)

@@ -1,0 +1,200 @@
+"""`top_k` and `curriculum`: only the hardest, or only the easiest, share of the tiles. Biased.
+
+Tiles are ranked by their recent loss every `rank_frequency` steps; draws are uniform over the pixels
+of the pool, with a share λ from everywhere so that scores outside the pool stay alive. Weights are
+(1 / (N q))^correction with correction 0 by default: the preference is the point.
+
+`top_k` keeps the pool's share fixed; it finds hard regions fast and forgets the rest, so use it with
+a floor or inside `mixed`. `curriculum` lets the share of the easiest grow from `first_fraction` to
+all, as the square root of progress.
+
+Source: online hard example mining (Shrivastava et al. 2016); competence-based curriculum
+(Platanios et al. 2019).
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from . import corrections, pyramid, pyramid_write, schedules, scores
+from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, usable_rows
+from .pyramid import WeightPyramid
+from .scores import MeanLoss
+from .tiles import TileGrid
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RankedPoolConfig:
+    """Settings of `top_k` and `curriculum`.
+
+    Attributes:
+      num_views: images.
+      rows: their height in pixels.
+      cols: their width.
+      batch_size: pixels per draw.
+      tile: side of a tile in pixels.
+      is_hardest: the pool is the hardest share; False: the easiest.
+      first_fraction: share of the tiles in the pool at the start.
+      last_fraction: the same at the end.
+      grow_steps: steps from first to last, as the square root of progress.
+      rank_frequency: steps between rankings.
+      decay: how much of a tile's old score survives a visit.
+      uniform_fraction: λ, the share of uniform draws; in [0, 1].
+      correction: exponent of the weights; 0 keeps the preference, 1 undoes it (needs λ > 0).
+      warmup_steps: steps drawn uniformly before the first ranking.
+      mean_decay: decay of the running mean loss that scores are relative to.
+    """
+
+    num_views: int
+    rows: int
+    cols: int
+    batch_size: int
+    tile: int = 8
+    is_hardest: bool = True
+    first_fraction: float = 0.1
+    last_fraction: float = 0.1
+    grow_steps: int = 1000
+    rank_frequency: int = 100
+    decay: float = 0.7
+    uniform_fraction: float = 0.1
+    correction: float = 0.0
+    warmup_steps: int = 100
+    mean_decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_at_least("num_tiles", self.grid.num_tiles, 1)
+        check_at_least("batch_size", self.batch_size, 1)
+        for name in ("first_fraction", "last_fraction"):
+            check_fraction(name, getattr(self, name), is_open_at_zero=True)
+        for name in ("decay", "uniform_fraction", "correction", "mean_decay"):
+            check_fraction(name, getattr(self, name))
+        for name in ("grow_steps", "rank_frequency"):
+            check_at_least(name, getattr(self, name), 1)
+        check_at_least("warmup_steps", self.warmup_steps, 0)
+        if self.correction > 0 and self.uniform_fraction == 0:
+            raise ValueError("a correction needs uniform_fraction above 0, got 0")
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles."""
+        return TileGrid(num_views=self.num_views, rows=self.rows, cols=self.cols, tile=self.tile)
+
+
+class RankedPoolState(NamedTuple):
+    """What the pool samplers remember.
+
+    Attributes:
+      scores: relative loss per tile.
+      pool: pixels of each tile in the pool, 0 for the others, with the sums above.
+      mean: running mean loss over all pixels.
+      step: updates seen.
+    """
+
+    scores: WeightPyramid
+    pool: WeightPyramid
+    mean: MeanLoss
+    step: Int[Array, ""]
+
+
+def init(config: RankedPoolConfig, key: Key[Array, ""]) -> RankedPoolState:
+    """Starts with all tiles average and in the pool."""
+    del key
+    grid = config.grid
+    return RankedPoolState(
+        scores=pyramid.build(jnp.ones(grid.num_tiles, jnp.float32)),
+        pool=pyramid.build(grid.areas()),
+        mean=scores.init_mean_loss(),
+        step=jnp.zeros((), jnp.int32),
+    )
+
+
+def probabilities(
+    config: RankedPoolConfig, state: RankedPoolState
+) -> Float[Array, "views rows cols"]:
+    """Gives the exact probability of every pixel, in O(N); 0 outside the pool when λ = 0."""
+    index = jnp.arange(config.grid.num_tiles, dtype=jnp.int32)
+    return config.grid.to_pixels(_pixel_probability(config, state, index))
+
+
+def sample(config: RankedPoolConfig, key: Key[Array, ""], state: RankedPoolState) -> Draw:
+    """Draws pixels uniformly from the pool, or from everywhere with probability λ."""
+    grid = config.grid
+    num_words = pyramid.num_words(state.pool)
+    words = jax.random.bits(key, (num_words + 6, config.batch_size), jnp.uint32)
+    anywhere = grid.tile_of(grid.any_pixel(words[num_words : num_words + 3]))
+    branch = (words[-1] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+    is_uniform = branch < _uniform_fraction(config, state)
+    tile = jnp.where(is_uniform, anywhere, pyramid.descend(state.pool, words[:num_words]))
+    tile, probs = pyramid.read_first(lambda part: _pixel_probability(config, state, part), tile)
+    items = grid.pixel_inside(tile, words[num_words + 3 : num_words + 5])
+    weights = corrections.importance_weights(probs, grid.num_pixels, exponent=config.correction)
+    return Draw(items=items, probs=probs, weights=weights)
+
+
+def update(
+    config: RankedPoolConfig, state: RankedPoolState, draw: Draw, feedback: Feedback
+) -> RankedPoolState:
+    """Moves the scores of the drawn tiles, and ranks all tiles when that is due."""
+    grid = config.grid
+    usable = usable_rows(feedback)
+    full = corrections.importance_weights(draw.probs, grid.num_pixels)
+    mean = scores.update_mean_loss(
+        state.mean, feedback.value, full, usable, decay=config.mean_decay
+    )
+    relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
+    written = pyramid_write.write(
+        state.scores,
+        grid.tile_of(draw.items),
+        relative,
+        valid=usable,
+        blend_fn=lambda old, new: scores.moving_average(old, new, config.decay),
+    )
+    step = state.step + 1
+    is_due = (step >= config.warmup_steps) & (
+        (step - config.warmup_steps) % config.rank_frequency == 0
+    )
+    pool = jax.lax.cond(
+        is_due,
+        lambda: _rank(config, written, step),
+        lambda: state.pool,
+    )
+    return RankedPoolState(written, pool, mean, step)
+
+
+def make(config: RankedPoolConfig) -> Sampler[RankedPoolState]:
+    """Binds the config."""
+    return bind(config, init, sample, update, probabilities)
+
+
+def pool_fraction(config: RankedPoolConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Gives the share of the tiles in the pool at a step."""
+    progress = jnp.sqrt(schedules.ramp(step, start=config.warmup_steps, length=config.grow_steps))
+    return config.first_fraction + (config.last_fraction - config.first_fraction) * progress
+
+
+def _rank(
+    config: RankedPoolConfig, score_pyramid: WeightPyramid, step: Int[Array, ""]
+) -> WeightPyramid:
+    grid = config.grid
+    score = pyramid.leaf_weights(score_pyramid, grid.num_tiles)
+    order = jnp.argsort(-score if config.is_hardest else score)
+    size = jnp.maximum(jnp.ceil(pool_fraction(config, step) * grid.num_tiles), 1.0)
+    is_in = jnp.zeros(grid.num_tiles, bool).at[order].set(jnp.arange(grid.num_tiles) < size)
+    return pyramid.build(jnp.where(is_in, grid.areas(), 0.0), fan_out=score_pyramid.leaves.shape[1])
+
+
+def _uniform_fraction(config: RankedPoolConfig, state: RankedPoolState) -> Float[Array, ""]:
+    return schedules.uniform_fraction(
+        state.step, floor=config.uniform_fraction, warmup_steps=config.warmup_steps
+    )
+
+
+def _pixel_probability(
+    config: RankedPoolConfig, state: RankedPoolState, tile: Int[Array, " n"]
+) -> Float[Array, " n"]:
+    share = _uniform_fraction(config, state)
+    pooled = pyramid.probability(state.pool, tile) / config.grid.area(tile)
+    return (1.0 - share) * pooled + share / config.grid.num_pixels
