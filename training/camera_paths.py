@@ -1,0 +1,99 @@
+"""Camera paths: an orbit around what the cameras look at, and paths from a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from scenes.cameras import Cameras, make_cameras
+from scenes.posed_images import PosedImages, validate_poses
+from scenes.rotations import look_at
+
+_SWAY = 0.35
+
+
+def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras:
+    """Goes around the scene at the cameras' typical distance and height.
+
+    Scenes photographed from one side are swayed over instead, within the cameras' spread.
+    Intrinsics are those of the first camera, without its lens distortion.
+    """
+    if num_frames < 1:
+        raise ValueError(f"an orbit needs at least 1 frame, got {num_frames}")
+    poses = np.asarray(posed.cameras.camera_to_world, np.float64)
+    origins, target = poses[:, :3, 3], looked_at(poses)
+    angle = 2 * np.pi * turns * np.arange(num_frames) / num_frames
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    up = poses[:, :3, 1].mean(axis=0)
+    up = up / max(float(np.linalg.norm(up)), 1e-9)
+    if posed.kind == "forward_facing":
+        middle, spread = origins.mean(axis=0), origins.std(axis=0)
+        right = np.cross(up, middle - target)
+        right = right / max(float(np.linalg.norm(right)), 1e-9)
+        size = _SWAY * float(np.linalg.norm(spread))
+        places = middle + size * (circle[:, :1] * right + circle[:, 1:] * up)
+    else:
+        offset = origins - target
+        height = float(np.median(offset @ up))
+        flat = offset - np.outer(offset @ up, up)
+        radius = float(np.median(np.linalg.norm(flat, axis=-1)))
+        first = flat[int(np.argmax(np.linalg.norm(flat, axis=-1)))]
+        first = first / max(float(np.linalg.norm(first)), 1e-9)
+        second = np.cross(up, first)
+        places = target + height * up + radius * (circle[:, :1] * first + circle[:, 1:] * second)
+    return with_intrinsics(posed, look_at(places, target, up))
+
+
+def looked_at(poses: Float[np.ndarray, "views 4 4"]) -> Float[np.ndarray, " 3"]:
+    """The point nearest to all optical axes, in least squares.
+
+    Axes that are all parallel have none; then a point at unit distance before the mean camera.
+    """
+    origins, forward = poses[:, :3, 3], -poses[:, :3, 2]
+    across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+    matrix = across.sum(axis=0)
+    if np.linalg.cond(matrix) > 1e6:
+        return origins.mean(axis=0) + forward.mean(axis=0)
+    return np.linalg.solve(matrix, np.einsum("vij,vj->i", across, origins))
+
+
+def with_intrinsics(posed: PosedImages, poses: Float[np.ndarray, "views 4 4"]) -> Cameras:
+    """Cameras at other places with the first camera's focal length and no distortion."""
+    return make_cameras(
+        poses,
+        np.asarray(posed.cameras.focal[0]),
+        np.array([0.5 * posed.cols, 0.5 * posed.rows]),
+    )
+
+
+def read_path(path: Path, posed: PosedImages) -> Cameras:
+    """Reads {"frames": [{"transform_matrix": 4x4 camera-to-world, OpenGL axes}, ...]}.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file and the field.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such camera path")
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    frames = values.get("frames") if isinstance(values, dict) else None
+    if not isinstance(frames, list) or not frames:
+        raise ValueError(f"{path}: frames must be a list of at least one camera")
+    poses = []
+    for index, frame in enumerate(frames):
+        field = f"frames[{index}].transform_matrix"
+        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
+        try:
+            pose = np.asarray(matrix, np.float64)
+        except (TypeError, ValueError):
+            pose = np.zeros(())
+        if pose.shape != (4, 4):
+            raise ValueError(f"{path}: {field} must be a 4 x 4 matrix")
+        poses.append(pose)
+    fields = tuple(f"frames[{index}].transform_matrix" for index in range(len(poses)))
+    validate_poses(np.stack(poses), fields, str(path))
+    return with_intrinsics(posed, np.stack(poses))

@@ -1,0 +1,198 @@
+"""Checkpoints: the whole train state with what else a run needs to go on as if never stopped.
+
+Orbax writes them in the background, into a folder that gets its name only when it is complete, so
+a run killed at any moment leaves whole checkpoints only. On top of that every array carries a
+CRC-32, made before writing and compared after reading: a damaged newest checkpoint is reported and
+the one before it is used.
+
+Arrays are stored flat, under the name of their place in the state ("params.params.tables[0]"), so
+a state that does not fit says by name what is different.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_KEPT = 2
+
+
+class Restored(NamedTuple):
+    """A checkpoint read back."""
+
+    step: int
+    state: Any
+    extra: dict[str, Any]
+    """What was saved beside the arrays."""
+    warnings: tuple[str, ...]
+    """One sentence per newer checkpoint that could not be used."""
+
+
+class Saver:
+    """Writes checkpoints of one run in the background."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._last: int | None = None
+        self._manager: ocp.CheckpointManager | None = None
+
+    def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:
+        """Copies the state and returns; writing goes on in the background.
+
+        Args:
+          extra: JSON values to keep with it.
+        Raises:
+          OSError: when this or the previous checkpoint could not be written.
+        """
+        if step == self._last:
+            return
+        arrays = {name: np.array(leaf) for name, leaf in named_leaves(state)}
+        meta = {
+            "step": step,
+            "extra": extra,
+            "arrays": {
+                name: [str(array.dtype), list(array.shape), _checksum(array)]
+                for name, array in arrays.items()
+            },
+        }
+        # orbax refuses empty arrays; their shape in `meta` is all there is to know
+        stored = {name: array for name, array in arrays.items() if array.size}
+        with _explained(self._folder):
+            manager = self._open()
+            if step in manager.all_steps():
+                # a newer one that could not be read, left by an earlier attempt
+                manager.delete(step)
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(stored), meta=ocp.args.JsonSave(meta)
+                ),
+                force=True,
+            )
+        self._last = step
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=_KEPT, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            )
+            self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options)
+        return self._manager
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on disk.
+
+        Raises:
+          OSError: when it could not be written.
+        """
+        if self._manager is not None:
+            with _explained(self._folder):
+                self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes writing and ends the background thread."""
+        if self._manager is not None:
+            self.wait()
+            self._manager.close()
+            self._manager = None
+
+
+def restore(folder: Path, template: Any) -> Restored:
+    """Reads the newest checkpoint that is whole.
+
+    Args:
+      template: a state of the same structure; its values are not used.
+    Raises:
+      FileNotFoundError: if there is no checkpoint at all.
+      ValueError: if all are damaged, naming them, or if the newest whole one holds another state,
+        naming the arrays that differ.
+    """
+    warnings: list[str] = []
+    for step in steps(folder):
+        path = folder / str(step)
+        try:
+            arrays, meta = _read(path)
+        except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
+            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+            warnings.append(f"checkpoint {path} is damaged ({type(error).__name__}: {reason})")
+            continue
+        state = _fit(template, arrays, path)
+        return Restored(step=step, state=state, extra=meta["extra"], warnings=tuple(warnings))
+    if warnings:
+        raise ValueError("no usable checkpoint: " + "; ".join(warnings))
+    raise FileNotFoundError(f"{folder}: no checkpoint yet; the run was stopped before its first")
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the finished checkpoints, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        (int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True
+    )
+
+
+def named_leaves(state: Any) -> Iterator[tuple[str, Any]]:
+    """Walks a state's arrays with the name of their place."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        yield jax.tree_util.keystr(path, simple=True, separator="."), leaf
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        meta = reader.restore(
+            path.absolute(), args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+        ).meta
+        names = [name for name, (_, shape, _) in meta["arrays"].items() if 0 not in shape]
+        arrays = reader.restore(
+            path.absolute(),
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeRestore(
+                    item={name: 0 for name in names},
+                    restore_args={name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names},
+                )
+            ),
+        ).state
+    for name, (dtype, shape, checksum) in meta["arrays"].items():
+        if 0 in shape:
+            arrays[name] = np.zeros(shape, dtype)
+        elif _checksum(arrays[name]) != checksum:
+            raise ValueError(f"array {name} does not have the checksum it was saved with")
+    return arrays, meta
+
+
+def _fit(template: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:
+    wanted = dict(named_leaves(template))
+    problems = [f"{name} is missing" for name in wanted if name not in arrays]
+    problems += [f"{name} is not part of this run" for name in arrays if name not in wanted]
+    for name in wanted.keys() & arrays.keys():
+        want = (tuple(wanted[name].shape), str(wanted[name].dtype))
+        got = (arrays[name].shape, str(arrays[name].dtype))
+        if want != got:
+            problems.append(f"{name} must be {want[1]}{want[0]}, got {got[1]}{got[0]}")
+    if problems:
+        more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
+        listed = ", ".join(sorted(problems)[:4])
+        raise ValueError(f"checkpoint {path} holds another state: {listed}{more}")
+    leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turns whatever a failed write raises into an OSError that names the folder."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error).strip()
+        reason = text.splitlines()[0][:300] if text else type(error).__name__
+        raise OSError(f"{folder}: a checkpoint could not be written: {reason}") from error

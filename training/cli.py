@@ -1,0 +1,110 @@
+"""The command line: finds the command, parses its flags, runs it, and turns errors into one line.
+
+Exit codes: 0 done, 1 a check found something (doctor), 2 wrong input or a failed run, 130
+interrupted.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from . import commands
+
+_INTRO = """Training should spend its effort where the error is.
+
+[bold]Start here[/bold]
+  hardlight compare nerf --data synthetic:detail   two samplers on a small scene, minutes on a CPU
+  hardlight nerf --data FOLDER                     train on your images, results in runs/
+  hardlight render RUN, hardlight view RUN         look at what came out
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    is_debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            _print_help()
+            return 0
+        if words[0] == "--version":
+            from importlib import metadata
+
+            print(f"hardlight {metadata.version('hardlight')}")
+            return 0
+        jobs = [entry for entry in commands.ENTRIES if entry.words[0] == words[0]]
+        if (
+            words[1:] in (["-h"], ["--help"])
+            and all(len(entry.words) > 1 for entry in jobs)
+            and jobs
+        ):
+            _print_help(jobs)
+            return 0
+        entry, flags = commands.find(words)
+        command = _parse(entry, flags)
+        return command.run()
+    except KeyboardInterrupt:
+        _print_error("interrupted")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        # bad input and failed runs; anything else is a fault of the program and shows its trace
+        if is_debug:
+            traceback.print_exc()
+        _print_error(_one_line(error), hint="" if is_debug else "--debug shows where")
+        return 2
+
+
+def _parse(entry: commands.Entry, flags: list[str]) -> commands.Command:
+    import tyro
+
+    return tyro.cli(
+        entry.load(),
+        prog="hardlight " + " ".join(entry.words),
+        args=flags,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+    )
+
+
+def _print_help(entries: Sequence[commands.Entry] = commands.ENTRIES) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        "[bold]hardlight[/bold] COMMAND [flags]        each command explains itself with --help"
+    )
+    console.print()
+    if len(entries) == len(commands.ENTRIES):
+        console.print(_INTRO)
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for entry in entries:
+        table.add_row(f"[bold]{' '.join(entry.words)}[/bold]", entry.summary)
+    console.print(table)
+    console.print("\n--debug shows the full trace of an error; --version prints the version.")
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror}"
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split())
+
+
+def _print_error(message: str, *, hint: str = "") -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("error: ", "bold red"), (message, "red"))
+    if hint:
+        line.append(f"  ({hint})", style="dim")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Every command of the command line by name.
+
+A command is a frozen dataclass whose fields are its flags and whose `run()` does the work and
+returns the exit code. It is named here by module and class, and imported only when it is used, so
+help is quick; a command's module must not import JAX at its top.
+"""
+
+import dataclasses
+import importlib
+from typing import Protocol
+
+
+class Command(Protocol):
+    """What a command class has to offer."""
+
+    def run(self) -> int:
+        """Does the work; returns the exit code."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One command: the words that call it, one line of help, and where its class is."""
+
+    words: tuple[str, ...]
+    summary: str
+    module: str
+    name: str
+
+    def load(self) -> type[Command]:
+        """Imports the command's class."""
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        ("nerf",),
+        "train a radiance field on posed images, evaluate it, save it",
+        "training.nerf_command",
+        "NerfCommand",
+    ),
+    Entry(
+        ("compare", "nerf"),
+        "train with several samplers at an equal budget and report who wins",
+        "training.compare_command",
+        "CompareNerfCommand",
+    ),
+    Entry(
+        ("render",),
+        "render a run's views, an orbit or a camera path",
+        "training.render_command",
+        "RenderCommand",
+    ),
+    Entry(("view",), "look around in a run from a browser", "training.view_command", "ViewCommand"),
+    Entry(
+        ("replay",),
+        "repeat the step that stopped a run with NaN and say where it came from",
+        "training.replay_command",
+        "ReplayCommand",
+    ),
+    Entry(
+        ("doctor",),
+        "check this installation: versions, devices, caches, known faults",
+        "training.doctor",
+        "DoctorCommand",
+    ),
+)
+
+
+def find(words: list[str]) -> tuple[Entry, list[str]]:
+    """Finds the command that the words begin with, and what is left of them.
+
+    Raises:
+      ValueError: when no command fits, listing those that do.
+    """
+    for entry in ENTRIES:
+        if tuple(words[: len(entry.words)]) == entry.words:
+            return entry, words[len(entry.words) :]
+    jobs = [entry.words[1] for entry in ENTRIES if words and entry.words[0] == words[0]]
+    if jobs:
+        got = f", got {words[1]!r}" if len(words) > 1 else ""
+        raise ValueError(f"hardlight {words[0]} needs a job: one of {', '.join(jobs)}{got}")
+    known = dict.fromkeys(entry.words[0] for entry in ENTRIES)
+    raise ValueError(f"no command {words[0]!r}; commands: {', '.join(known)}")

@@ -1,0 +1,169 @@
+"""Configs as JSON and back: nested frozen dataclasses of plain values.
+
+Reading checks every field's name and type against the class, then the class checks itself, so a
+file that was edited by hand fails with the name of the field.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar, Union
+
+Config = TypeVar("Config")
+
+
+def to_json(config: Any) -> Any:
+    """Turns a config into JSON values; tuples become lists."""
+    if dataclasses.is_dataclass(config):
+        return {
+            field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)
+        }
+    if isinstance(config, tuple):
+        return [to_json(value) for value in config]
+    return config
+
+
+def from_json(kind: type[Config], values: Any, source: str) -> Config:
+    """Builds a config of class `kind`; `from_json(type(c), to_json(c), "") == c`.
+
+    Args:
+      source: where the values are from; every message begins with it.
+    Raises:
+      ValueError: naming the field, for unknown or missing fields, wrong types, or values the
+        class refuses.
+    """
+    return _convert(kind, values, source, "")
+
+
+def replace_field(config: Config, path: str, text: str) -> Config:
+    """Changes one field, given by dotted path and by its value as typed by a user.
+
+    Raises:
+      ValueError: for an unknown field (listing the known ones) or a value that does not fit.
+    """
+    head, _, rest = path.partition(".")
+    hints = typing.get_type_hints(type(config))
+    if head not in hints:
+        raise ValueError(f"no setting {head!r} in {type(config).__name__}: {', '.join(hints)}")
+    current = getattr(config, head)
+    if rest:
+        if not dataclasses.is_dataclass(current):
+            raise ValueError(f"setting {head!r} is a plain value and has no field {rest!r}")
+        value: Any = replace_field(current, rest, text)
+    elif dataclasses.is_dataclass(current):
+        names = ", ".join(f"{head}.{field.name}" for field in dataclasses.fields(current))
+        raise ValueError(f"setting {head!r} is a group; choose one of {names}")
+    else:
+        value = _convert(hints[head], parse_value(text), "", head)
+    return dataclasses.replace(typing.cast(Any, config), **{head: value})
+
+
+def parse_value(text: str) -> bool | int | float | str | None:
+    """Reads a value as a user types it: true, false, none, a number, or else a word."""
+    words: dict[str, bool | None] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse_assignments(items: Sequence[str], flag: str) -> dict[str, str]:
+    """Splits NAME=VALUE words.
+
+    Raises:
+      ValueError: for a word without "=" or a name given twice.
+    """
+    result: dict[str, str] = {}
+    for item in items:
+        name, found, value = item.partition("=")
+        if not found or not name:
+            raise ValueError(f"{flag} takes NAME=VALUE, got {item!r}")
+        if name in result:
+            raise ValueError(f"{flag} gives {name} twice")
+        result[name] = value
+    return result
+
+
+def changed_fields(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Lists the fields in which two configs differ, as `path: old -> new`."""
+    if dataclasses.is_dataclass(old) and type(old) is type(new):
+        found: list[str] = []
+        for field in dataclasses.fields(old):
+            path = f"{prefix}.{field.name}" if prefix else field.name
+            found += changed_fields(getattr(old, field.name), getattr(new, field.name), path)
+        return found
+    return [] if old == new else [f"{prefix}: {old!r} -> {new!r}"]
+
+
+def _convert(kind: Any, values: Any, source: str, path: str) -> Any:
+    where = ": ".join(part for part in (source, path) if part)
+
+    def wrong(wanted: str) -> ValueError:
+        return ValueError(f"{where}: must be {wanted}, got {values!r}")
+
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(kind, values, source, path)
+    if origin is Literal:
+        if values not in arguments:
+            raise wrong("one of " + ", ".join(map(str, arguments)))
+        return values
+    if origin in (Union, types.UnionType):
+        for choice in sorted(arguments, key=lambda choice: choice is float):
+            try:
+                return _convert(choice, values, source, path)
+            except ValueError:
+                continue
+        raise wrong(" or ".join(_name(choice) for choice in arguments))
+    if origin is tuple:
+        if not isinstance(values, (list, tuple)):
+            raise wrong("a list")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(values)
+        if len(arguments) != len(values):
+            raise wrong(f"a list of {len(arguments)}")
+        return tuple(
+            _convert(part, value, source, f"{path}[{index}]")
+            for index, (part, value) in enumerate(zip(arguments, values, strict=True))
+        )
+    if kind is float and type(values) is int:
+        return float(values)
+    if kind is type(None):
+        kind = types.NoneType
+    if type(values) is not kind:
+        raise wrong(_name(kind))
+    return values
+
+
+def _convert_dataclass(kind: Any, values: Any, source: str, path: str) -> Any:
+    where = ": ".join(part for part in (source, path) if part)
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: must be an object, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in names:
+            raise ValueError(f"{where}: unknown field {name!r}; fields: {', '.join(names)}")
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise ValueError(f"{where}: missing field {', '.join(missing)}")
+    converted = {
+        name: _convert(hints[name], values[name], source, f"{path}.{name}" if path else name)
+        for name in names
+    }
+    try:
+        return kind(**converted)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _name(kind: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return (
+        "none" if kind is types.NoneType else names.get(kind, getattr(kind, "__name__", str(kind)))
+    )

@@ -1,0 +1,81 @@
+"""`hardlight nerf`: the flags, and what they ask for."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from . import config_json, runtime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NerfCommand:
+    """Trains a radiance field on posed images, evaluates it on held-out views, and saves it.
+
+    Everything lands in one folder: report.html to look at, summary.json to compute with,
+    checkpoints to go on from.
+
+    hardlight nerf --data synthetic:blocks --seconds 60
+    hardlight nerf --data lego/ --sampler error_weighted --sampler-option decay=0.9
+    hardlight nerf --data lego/ --steps 5000 --set field.hidden_width=64 marching.budget=131072
+    hardlight nerf --resume runs/lego-uniform
+    """
+
+    data: str | None = None
+    """Folder of posed images (Blender, nerfstudio, LLFF or COLMAP layout), or synthetic:NAME."""
+    sampler: str | None = None
+    """Which rays to learn from: uniform (default), error_weighted, ..."""
+    sampler_option: tuple[str, ...] = ()
+    """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
+    steps: int | None = None
+    """Training steps; also the length of the learning-rate schedule. Default: the preset's."""
+    seconds: float | None = None
+    """Stop after so many seconds of training (compilation and evaluation not counted)."""
+    rays: int | None = None
+    """Rays per step. Default: the preset's."""
+    seed: int | None = None
+    """Fixes every random choice of the run. Default 0."""
+    background: Literal["white", "black", "random"] | None = None
+    """Behind transparent pixels in training. Default random; evaluation then uses the scene's."""
+    downscale: float | None = None
+    """Divide the images' sides by this."""
+    size: int | None = None
+    """Side of the images of a synthetic scene, in pixels. Default 100."""
+    views: int | None = None
+    """Training views of a synthetic scene. Default 40."""
+    preset: Literal["auto", "cpu", "gpu"] | None = None
+    """Settings by machine; auto takes gpu when JAX finds an accelerator."""
+    set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = ()
+    """Any other setting of the run, NAME=VALUE, e.g. optimizer.learning_rate=0.005; names start
+    at the train section of config.json, or with loop. or outputs."""
+    out: str | None = None
+    """Folder for the results. Default: runs/SCENE-SAMPLER, with a number when taken."""
+    resume: str | None = None
+    """Go on with the run in this folder, exactly where its last checkpoint is."""
+    fast_atomics: bool = False
+    """On CUDA with jaxlib 0.10.2 or 0.11.0: pass XLA the flag that restores fast scatter-add."""
+
+    def run(self) -> int:
+        """Trains, or goes on training."""
+        self._check()
+        runtime.prepare(fast_atomics=self.fast_atomics)
+        from . import nerf_job, nerf_options
+
+        if self.resume is not None:
+            nerf_job.resume(self.resume, asked=self)
+        else:
+            job = nerf_options.build(self)
+            nerf_job.start(job, out=self.out)
+        return 0
+
+    def _check(self) -> None:
+        """Refuses what needs no JAX to be refused."""
+        if (self.data is None) == (self.resume is None):
+            raise ValueError("say either --data FOLDER, to start a run, or --resume RUN")
+        if self.resume is not None and self.out is not None:
+            raise ValueError("--resume writes into the run's own folder; leave out --out")
+        for name, value in (("steps", self.steps), ("rays", self.rays), ("views", self.views)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}")
+        config_json.parse_assignments(self.set_, "--set")
+        config_json.parse_assignments(self.sampler_option, "--sampler-option")

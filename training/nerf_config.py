@@ -1,0 +1,143 @@
+"""Everything a radiance-field run was asked to do; `config.json` is this, and reads back to it."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from nerf.train_step import NerfConfig
+
+OptionValue = bool | int | float | str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """Which images. The counts, `size` and `seed` are for synthetic scenes only."""
+
+    data: str
+    downscale: float = 1.0
+    num_train: int = 40
+    num_test: int = 8
+    size: int = 100
+    seed: int = 0
+
+    def __post_init__(self):
+        """Refuses sizes that no reader takes."""
+        if not self.downscale >= 1.0:
+            raise ValueError(f"downscale must be at least 1, got {self.downscale}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerOption:
+    """One setting of the sampler that differs from its default."""
+
+    name: str
+    value: OptionValue
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """Which rays to draw; checked by the sampler registry."""
+
+    name: str = "uniform"
+    options: tuple[SamplerOption, ...] = ()
+
+    def as_dict(self) -> dict[str, OptionValue]:
+        """Settings by name."""
+        return {option.name: option.value for option in self.options}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How the loop logs, saves and looks at its progress."""
+
+    seconds: float | None = None
+    """Stop after so many seconds of training (compilation and evaluation not counted)."""
+    log_every: int = 16
+    """Steps between two rows of metrics."""
+    checkpoint_seconds: float = 60.0
+    num_evaluations: int = 12
+    """Points on the held-out curve, at steps that grow geometrically."""
+    first_evaluation: float = 1.0 / 48.0
+    """Share of the run at which the first one comes."""
+    eval_rays: int = 65536
+    """Held-out pixels per point of the curve: a regular lattice over all held-out views."""
+    rays_per_chunk: int = 8192
+
+    def __post_init__(self):
+        """Refuses empty loops."""
+        for name in ("log_every", "num_evaluations", "eval_rays", "rays_per_chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"seconds must be positive, got {self.seconds}")
+        if not self.checkpoint_seconds > 0 or not 0 < self.first_evaluation <= 1:
+            raise ValueError(
+                "checkpoint_seconds must be positive and first_evaluation in (0, 1], "
+                f"got {self.checkpoint_seconds} and {self.first_evaluation}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """What is made at the end."""
+
+    num_pictures: int = 4
+    """Held-out views shown beside the truth."""
+    video_frames: int = 48
+    """Frames of the orbit; 0 for no video."""
+    video_size: int = 200
+    """Longest side of the video at most, in pixels."""
+
+    def __post_init__(self):
+        """Refuses negative counts."""
+        if self.num_pictures < 0 or self.video_frames < 0 or self.video_size < 16:
+            raise ValueError(
+                "num_pictures and video_frames must not be negative and video_size at least 16, "
+                f"got {self.num_pictures}, {self.video_frames} and {self.video_size}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NerfJob:
+    """One run."""
+
+    job: Literal["nerf"] = "nerf"
+    seed: int = 0
+    scene: SceneConfig
+    sampler: SamplerConfig = SamplerConfig()
+    train: NerfConfig = NerfConfig()
+    loop: LoopConfig = LoopConfig()
+    outputs: OutputConfig = OutputConfig()
+
+    def __post_init__(self):
+        """Refuses seeds and step counts that do not fit."""
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in [0, 2^31), got {self.seed}")
+        per_call = self.train.steps_per_call
+        if self.train.num_steps % per_call or self.loop.log_every % per_call:
+            raise ValueError(
+                "train.num_steps and loop.log_every must be multiples of train.steps_per_call, "
+                f"got {self.train.num_steps}, {self.loop.log_every} and {per_call}"
+            )
+
+
+def evaluation_steps(job: NerfJob) -> tuple[int, ...]:
+    """Steps after which the held-out curve gets a point; the last step is always one."""
+    total, every, loop = job.train.num_steps, job.loop.log_every, job.loop
+    found = {total}
+    for index in range(loop.num_evaluations - 1):
+        share = index / max(1, loop.num_evaluations - 1)
+        step = total * math.exp(math.log(loop.first_evaluation) * (1.0 - share))
+        found.add(min(total, max(every, round(step / every) * every)))
+    return tuple(sorted(found))
+
+
+def describe(job: NerfJob) -> dict[str, Any]:
+    """The few facts that tell runs apart."""
+    return {
+        "data": job.scene.data,
+        "sampler": job.sampler.name,
+        "steps": job.train.num_steps,
+        "rays": job.train.rays_per_step,
+        "seed": job.seed,
+    }

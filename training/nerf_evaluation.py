@@ -1,0 +1,136 @@
+"""Held-out quality: a quick estimate during the run, every pixel at the end.
+
+The quick one renders a regular lattice of pixels of every held-out view: each stride-th row and
+column. A lattice is itself a small picture taken by an adapted camera, so the program that renders
+whole pictures renders it too, exactly at the pixels' centres.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from nerf import images
+from nerf.images import FieldSnapshot, RenderedImage, RenderImage
+from scenes import metrics
+from scenes.cameras import Cameras
+
+from .nerf_setup import Setup, bounds
+
+_SSIM_WINDOW = 11
+
+
+class ViewResult(NamedTuple):
+    """One held-out view."""
+
+    name: str
+    rendered: RenderedImage
+    target: Float[np.ndarray, "rows cols 3"]
+    psnr: float
+    ssim: float | None
+    """None for pictures smaller than SSIM's window."""
+    depth_rmse: float | None
+    """In scene units; None where the true depth is unknown."""
+
+
+class Evaluator:
+    """Renders a job's held-out views and compares them with the truth."""
+
+    def __init__(self, setup: Setup):
+        self._posed = setup.scene.test
+        self._bounds = bounds(self._posed)
+        self._background = setup.background
+        self.render: RenderImage = images.make_image_renderer(
+            setup.job.train, rays_per_chunk=setup.job.loop.rays_per_chunk
+        )
+        pixels = self._posed.num_views * self._posed.rows * self._posed.cols
+        self.stride = max(1, math.ceil(math.sqrt(pixels / setup.job.loop.eval_rays)))
+
+    def quick_psnr(self, snapshot: FieldSnapshot) -> float:
+        """Mean over the held-out views of the PSNR on the lattice."""
+        values = []
+        for view in range(self._posed.num_views):
+            rendered = self._render(snapshot, view, self.stride)
+            values.append(_psnr(rendered.color, *self._truth(view, self.stride)))
+        return float(np.mean(values))
+
+    def preview(
+        self, snapshot: FieldSnapshot, *, max_side: int = 200
+    ) -> UInt8[np.ndarray, "r c 3"]:
+        """A small picture of the first held-out view beside the truth."""
+        stride = max(1, math.ceil(max(self._posed.rows, self._posed.cols) / max_side))
+        color = self._render(snapshot, 0, stride).color
+        pair = np.concatenate([color, self._truth(0, stride)[0]], axis=1)
+        return np.round(pair * 255).astype(np.uint8)
+
+    def every_view(self, snapshot: FieldSnapshot) -> Iterator[ViewResult]:
+        """Renders every held-out view whole."""
+        for view in range(self._posed.num_views):
+            rendered = self._render(snapshot, view, 1)
+            target, mask = self._truth(view, 1)
+            is_large = min(target.shape[:2]) >= _SSIM_WINDOW
+            yield ViewResult(
+                name=self._posed.names[view],
+                rendered=rendered,
+                target=target,
+                psnr=_psnr(rendered.color, target, mask),
+                ssim=float(metrics.ssim(rendered.color, target)) if is_large else None,
+                depth_rmse=self._depth_rmse(rendered, view),
+            )
+
+    def _render(self, snapshot: FieldSnapshot, view: int, stride: int) -> RenderedImage:
+        rows = len(range(stride // 2, self._posed.rows, stride))
+        cols = len(range(stride // 2, self._posed.cols, stride))
+        cameras = lattice_cameras(self._posed.cameras, stride)
+        return self.render(snapshot, self._bounds, cameras, view, rows, cols, self._background)
+
+    def _truth(
+        self, view: int, stride: int
+    ) -> tuple[Float[np.ndarray, "rows cols 3"], Bool[np.ndarray, "rows cols"] | None]:
+        lattice = slice(stride // 2, None, stride)
+        image = self._posed.images[view, lattice, lattice]
+        masks = self._posed.masks
+        mask = None if masks is None else masks[view, lattice, lattice]
+        return over(image, self._background), mask
+
+    def _depth_rmse(self, rendered: RenderedImage, view: int) -> float | None:
+        if self._posed.depth is None:
+            return None
+        truth = self._posed.depth[view]
+        known = np.isfinite(truth) & (rendered.opacity > 0.5)
+        if not known.any():
+            return None
+        return float(np.sqrt(np.mean(np.square(rendered.depth - truth), where=known)))
+
+
+def lattice_cameras(cameras: Cameras, stride: int) -> Cameras:
+    """Cameras whose small picture is each stride-th pixel of the large one, from stride // 2 on.
+
+    Pixel centre c + 1/2 of the small picture is stride * c + stride // 2 + 1/2 of the large one.
+    """
+    shift = stride // 2 + 0.5 - 0.5 * stride
+    return cameras._replace(
+        focal=np.asarray(cameras.focal, np.float32) / np.float32(stride),
+        principal=(np.asarray(cameras.principal, np.float32) - np.float32(shift))
+        / np.float32(stride),
+    )
+
+
+def over(
+    image: UInt8[np.ndarray, "rows cols channels"], background: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "rows cols 3"]:
+    """Lays a stored picture over a colour, in [0, 1]."""
+    values = image.astype(np.float32) / 255.0
+    if values.shape[-1] == 3:
+        return values
+    return values[..., :3] * values[..., 3:] + background * (1.0 - values[..., 3:])
+
+
+def _psnr(color: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> float:
+    squared = np.square(color - target, dtype=np.float64)
+    if mask is not None:
+        squared = squared[mask]
+    # a perfect picture would be infinite; 8-bit truth cannot show more than about 100 dB
+    return float(-10.0 * np.log10(max(float(np.mean(squared)), 1e-10)))

@@ -1,0 +1,169 @@
+"""One radiance-field run from start, or from its last checkpoint, to its report."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from nerf import images
+from scenes.posed_images import SplitImages
+
+from . import (
+    checkpoints,
+    config_json,
+    nerf_options,
+    nerf_outputs,
+    nerf_report,
+    nerf_setup,
+    run_folder,
+    summary,
+)
+from .checkpoints import Saver
+from .interrupts import StopRequest
+from .nerf_command import NerfCommand
+from .nerf_config import NerfJob
+from .nerf_evaluation import Evaluator
+from .nerf_loop import Loop, Progress
+from .nerf_setup import Setup
+from .progress import ProgressView, duration
+from .run_folder import RunFolder
+from .run_log import RunLog
+
+
+def start(
+    job: NerfJob, *, out: str | None = None, scene: SplitImages | None = None
+) -> dict[str, Any]:
+    """Begins a run in a new folder; returns its summary.
+
+    Raises:
+      ValueError, OSError: for bad data, settings or folders, before anything is trained.
+    """
+    folder = run_folder.create(out or run_folder.unused("runs", _default_name(job)))
+    setup = nerf_setup.prepare(job, scene)
+    run_folder.write_json(
+        folder.config,
+        {"config": config_json.to_json(job), "data": nerf_setup.fingerprint(setup.scene)},
+    )
+    for note in setup.scene.notes:
+        print(f"note: {note}")
+    return _train(setup, folder, nerf_setup.first_state(setup), Progress(), resumed_at=None)
+
+
+def resume(path: str, *, asked: NerfCommand | None = None) -> dict[str, Any]:
+    """Goes on with a run from its last whole checkpoint; returns its summary.
+
+    Raises:
+      FileNotFoundError, ValueError: when the folder holds no run, its images have changed, its
+        checkpoints are damaged or hold another state, or `asked` wants other settings.
+    """
+    folder = run_folder.existing(path)
+    job, stored = read_job(folder)
+    if asked is not None:
+        nerf_options.refuse_changes(asked, job, path)
+    run_folder.check_writable(folder.path)
+    setup = nerf_setup.prepare(job)
+    found = nerf_setup.fingerprint(setup.scene)
+    for split, facts in found.items():
+        if stored.get(split) != facts:
+            raise ValueError(
+                f"{job.scene.data}: the {split} images are not those the run was started with"
+            )
+    if not checkpoints.steps(folder.checkpoints):
+        print(f"{path}: stopped before its first checkpoint, so it begins again")
+        return _train(setup, folder, nerf_setup.first_state(setup), Progress(), resumed_at=-1)
+    restored = checkpoints.restore(folder.checkpoints, nerf_setup.state_shapes(setup))
+    for warning in restored.warnings:
+        print(f"warning: {warning}; going back to step {restored.step}")
+    print(f"{path}: going on after step {restored.step} of {job.train.num_steps}")
+    progress = Progress(**restored.extra)
+    return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
+
+
+def read_job(folder: RunFolder) -> tuple[NerfJob, dict[str, Any]]:
+    """Reads a run's config and the fingerprint of its images.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file and the field.
+    """
+    stored = run_folder.read_json(folder.config)
+    for name in ("config", "data"):
+        if name not in stored:
+            raise ValueError(f"{folder.config}: missing field {name!r}")
+    return config_json.from_json(NerfJob, stored["config"], str(folder.config)), stored["data"]
+
+
+def _train(
+    setup: Setup, folder: RunFolder, state: Any, progress: Progress, *, resumed_at: int | None
+) -> dict[str, Any]:
+    job = setup.job
+    log = RunLog(folder, resumed_at=resumed_at)
+    saver = Saver(folder.checkpoints)
+    title = f"{setup.scene.name} / {job.sampler.name}"
+    try:
+        with (
+            ProgressView(job.train.num_steps, title=title, seconds=job.loop.seconds) as view,
+            StopRequest() as stop,
+        ):
+            train = setup.scene.train
+            view.say(
+                f"{setup.scene.name}: {train.num_views} views of {train.cols} x {train.rows} to "
+                f"learn from, {setup.scene.test.num_views} held out; results in {folder.path}"
+            )
+            loop = Loop(
+                setup,
+                state,
+                progress,
+                evaluator=Evaluator(setup),
+                folder=folder,
+                log=log,
+                saver=saver,
+                view=view,
+                stop=stop,
+            )
+            del state
+            view.say("compiling the train step ...")
+            loop.compile()
+            ended_by = loop.run()
+            if ended_by == "interrupt":
+                saver.close()
+                view.say(
+                    f"stopped after step {loop.progress.step}; go on with: "
+                    f"hardlight {job.job} --resume {folder.path}"
+                )
+                sys.exit(130)
+            result = _finish(loop, folder, ended_by, view)
+            saver.close()
+            return result
+    finally:
+        log.close()
+
+
+def _finish(loop: Loop, folder: RunFolder, ended_by: str, view: ProgressView) -> dict[str, Any]:
+    setup, evaluator = loop.setup, loop.evaluator
+    snapshot = images.snapshot(loop.state)
+    view.say(f"rendering {setup.scene.test.num_views} held-out views ...")
+    final, shown = nerf_outputs.evaluate_and_draw(setup, evaluator, snapshot, folder)
+    sampler = nerf_outputs.draw_sampler(setup, evaluator, snapshot, loop.state.sampler, folder)
+    orbit = nerf_outputs.write_orbit(setup, evaluator, snapshot, folder)
+    values = summary.of_nerf_run(loop, ended_by=ended_by, final=final)
+    run_folder.write_json(folder.summary, values)
+    nerf_report.write(
+        folder,
+        values,
+        config_json.to_json(setup.job),
+        views=shown,
+        sampler=sampler,
+        orbit=orbit,
+    )
+    ssim = f", SSIM {final['ssim']:.4f}" if "ssim" in final else ""
+    view.say(
+        f"held-out PSNR {final['psnr']:.2f} dB{ssim} after {loop.progress.step} steps, "
+        f"{duration(loop.progress.train_seconds)} of training"
+    )
+    view.say(f"report: {folder.report}")
+    return values
+
+
+def _default_name(job: NerfJob) -> str:
+    data = job.scene.data.removeprefix("synthetic:")
+    name = Path(data).resolve().name if data == job.scene.data else data
+    return f"{name}-{job.sampler.name}"

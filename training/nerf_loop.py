@@ -1,0 +1,207 @@
+"""The training loop: keeps the device busy, and looks at the results one group of steps late.
+
+Steps are dispatched in groups; a group's metrics are fetched only after the next group is on its
+way, so the host never makes the device wait. Evaluation, checkpoints and the end stop the clock:
+`train_seconds` counts training alone.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from nerf import images
+from nerf.train_step import StepMetrics, TrainState, make_train_step
+
+from . import fault, pictures
+from .checkpoints import Saver
+from .interrupts import StopRequest
+from .nerf_config import evaluation_steps
+from .nerf_evaluation import Evaluator
+from .nerf_setup import Setup
+from .progress import ProgressView
+from .run_folder import RunFolder
+from .run_log import RunLog
+
+Clock = Callable[[], float]
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is; saved with every checkpoint."""
+
+    step: int = 0
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    rays: int = 0
+    samples: int = 0
+    curve: list[list[float]] = dataclasses.field(default_factory=list)
+    """[step, train seconds, held-out PSNR on the lattice]."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+class Loop:
+    """One run's loop: its state, where it is, and whom it tells."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        state: TrainState,
+        progress: Progress,
+        *,
+        evaluator: Evaluator,
+        folder: RunFolder,
+        log: RunLog,
+        saver: Saver,
+        view: ProgressView,
+        stop: StopRequest,
+        clock: Clock = time.perf_counter,
+    ):
+        self.setup, self.state, self.progress = setup, state, progress
+        self.evaluator, self._folder, self._log = evaluator, folder, log
+        self._saver, self._view, self._stop, self._clock = saver, view, stop, clock
+        self._started_at = (progress.step, progress.train_seconds)
+        self._last_save = clock()
+        self._compiled: Callable[..., tuple[TrainState, StepMetrics]] | None = None
+
+    def compile(self) -> None:
+        """Compiles the step; counted apart from training."""
+        start = self._clock()
+        step = cast(Any, make_train_step(self.setup.job.train, self.setup.sampler))
+        lowered = step.lower(self.state, self.setup.data, self.setup.run_key)
+        self._compiled = lowered.compile()
+        self.progress.compile_seconds += self._clock() - start
+
+    def run(self) -> str:
+        """Trains to the end; returns why it ended: "steps", "seconds" or "interrupt".
+
+        Raises:
+          fault.FaultError: when a step was not finite; the state before it is saved.
+        """
+        if self._compiled is None:
+            self.compile()
+        for point in evaluation_steps(self.setup.job):
+            if point <= self.progress.step:
+                continue
+            while self.progress.step < point and not self._is_out_of_time():
+                self._train_until(point)
+                if self._stop.is_set:
+                    self.save()
+                    return "interrupt"
+                if self._is_save_due() and self.progress.step < point:
+                    self.save()
+            # a checkpoint made here knows the new point of the curve
+            self.evaluate()
+            if self._is_save_due() or self._is_out_of_time():
+                self.save()
+            if self._is_out_of_time():
+                break
+        self.save()
+        return "steps" if self.progress.step >= self.setup.job.train.num_steps else "seconds"
+
+    def evaluate(self) -> None:
+        """Adds a point to the held-out curve and renews the preview picture."""
+        start = self._clock()
+        snapshot = images.snapshot(self.state)
+        psnr = self.evaluator.quick_psnr(snapshot)
+        progress = self.progress
+        progress.curve.append([progress.step, round(progress.train_seconds, 3), round(psnr, 4)])
+        self._log.write(
+            progress.step, {"psnr": psnr, "seconds": progress.train_seconds}, group="held_out"
+        )
+        pictures.write_png(self._folder.images / "preview.png", self.evaluator.preview(snapshot))
+        if len(progress.curve) == 1:
+            self._view.say(f"first picture: {self._folder.images / 'preview.png'}")
+        progress.eval_seconds += self._clock() - start
+
+    def save(self) -> None:
+        """Starts writing a checkpoint."""
+        self._saver.save(self.progress.step, self.state, self.progress.as_json())
+        self._last_save = self._clock()
+
+    def _train_until(self, stop: int) -> None:
+        """Trains to `stop`, or until a checkpoint is due or the time is over."""
+        loop, per_call = self.setup.job.loop, self.setup.job.train.steps_per_call
+        assert self._compiled is not None
+        start, seconds = self._clock(), self.progress.train_seconds
+        due = self._last_save + loop.checkpoint_seconds
+        limit = float("inf") if loop.seconds is None else loop.seconds - seconds
+        sent, waiting = self.progress.step, None
+        while sent < stop and not self._stop.is_set:
+            now = self._clock()
+            if sent > self.progress.step and (now >= due or now - start >= limit):
+                break
+            # groups end at multiples of log_every, whatever step the run was resumed at
+            group_end = min(stop, (sent // loop.log_every + 1) * loop.log_every)
+            group = []
+            while sent < group_end:
+                self.state, step_metrics = self._compiled(
+                    self.state, self.setup.data, self.setup.run_key
+                )
+                group.append(step_metrics)
+                sent += per_call
+            if waiting is not None:
+                self._receive(*waiting, start=start, seconds=seconds)
+            waiting = (sent, group)
+        if waiting is not None:
+            self._receive(*waiting, start=start, seconds=seconds)
+
+    def _receive(self, step: int, group: list, *, start: float, seconds: float) -> None:
+        """Waits for a group's metrics, checks them and logs their means."""
+        fetched = jax.device_get(group)
+        # one row of numbers per field, whether a call made one step or several
+        rows: Any = StepMetrics._make(
+            np.concatenate([np.atleast_1d(values) for values in field])
+            for field in zip(*fetched, strict=True)
+        )
+        if not rows.is_finite.all():
+            bad = self.progress.step + int(np.argmin(rows.is_finite))
+            jax.block_until_ready(self.state)
+            raise fault.save_fault(
+                self._folder,
+                self.state,
+                step=bad,
+                loss=float(rows.loss[np.argmin(rows.is_finite)]),
+                gradient_norm=float(rows.gradient_norm[np.argmin(rows.is_finite)]),
+            )
+        progress, before = self.progress, self.progress.train_seconds
+        new_rays = int(rows.kept_rays.sum())
+        progress.step = step
+        progress.rays += new_rays
+        progress.samples += round(float(rows.fill.sum()) * self.setup.job.train.marching.budget)
+        progress.train_seconds = seconds + self._clock() - start
+        took = max(progress.train_seconds - before, 1e-9)
+        mse = float(np.mean(rows.mse, dtype=np.float64))
+        values = {
+            "seconds": progress.train_seconds,
+            "rays_per_second": new_rays / took,
+            "psnr": -10.0 * np.log10(max(mse, 1e-10)),
+            **{
+                name: float(np.mean(getattr(rows, name), dtype=np.float64))
+                for name in StepMetrics._fields
+                if name != "is_finite"
+            },
+        }
+        self._log.write(step, values)
+        self._view.update(
+            step,
+            train_seconds=progress.train_seconds,
+            started_at=self._started_at,
+            rays_per_second=values["rays_per_second"],
+            train_psnr=values["psnr"],
+            test_psnr=progress.curve[-1][2] if progress.curve else None,
+        )
+
+    def _is_save_due(self) -> bool:
+        return self._clock() - self._last_save >= self.setup.job.loop.checkpoint_seconds
+
+    def _is_out_of_time(self) -> bool:
+        limit = self.setup.job.loop.seconds
+        return limit is not None and self.progress.train_seconds >= limit

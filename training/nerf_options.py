@@ -1,0 +1,104 @@
+"""From the flags of `hardlight nerf` to a job, and what a resumed run may not change."""
+
+import dataclasses
+
+from nerf.train_step import NerfConfig
+
+from . import config_json, nerf_presets, runtime
+from .nerf_command import NerfCommand
+from .nerf_config import NerfJob, SamplerConfig, SamplerOption, SceneConfig
+from .nerf_presets import PresetName
+
+
+def build(command: NerfCommand) -> NerfJob:
+    """Makes the job that the flags ask for.
+
+    Raises:
+      ValueError: naming the flag or setting.
+    """
+    assert command.data is not None
+    preset = choose_preset(command.preset)
+    scene = SceneConfig(data=command.data)
+    scene = _replaced(
+        scene, downscale=command.downscale, size=command.size, num_train=command.views
+    )
+    options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
+    job = NerfJob(
+        seed=0 if command.seed is None else command.seed,
+        scene=scene,
+        sampler=SamplerConfig(
+            name=command.sampler or "uniform",
+            options=tuple(
+                SamplerOption(name=name, value=config_json.parse_value(text))
+                for name, text in options.items()
+            ),
+        ),
+        train=nerf_presets.train_config(preset),
+        loop=_replaced(nerf_presets.loop_config(preset), seconds=command.seconds),
+        outputs=nerf_presets.output_config(preset),
+    )
+    for name, text in config_json.parse_assignments(command.set_, "--set").items():
+        section = name.split(".", 1)[0]
+        path = name if section in ("loop", "outputs") else f"train.{name}"
+        job = config_json.replace_field(job, path, text)
+    train = _replaced(job.train, rays_per_step=command.rays, background=command.background)
+    if command.steps is not None:
+        train = with_steps(train, command.steps)
+    job = dataclasses.replace(job, train=train)
+    every = job.loop.log_every
+    per_call = train.steps_per_call
+    if every % per_call:
+        loop = dataclasses.replace(job.loop, log_every=-(-every // per_call) * per_call)
+        job = dataclasses.replace(job, loop=loop)
+    return job
+
+
+def with_steps(config: NerfConfig, num_steps: int) -> NerfConfig:
+    """Sets the run's length, rounded up to whole calls of the step."""
+    calls = -(-num_steps // config.steps_per_call)
+    return dataclasses.replace(config, num_steps=calls * config.steps_per_call)
+
+
+def choose_preset(name: str | None) -> PresetName:
+    """Turns "auto" into the preset for the machine at hand."""
+    if name == "cpu" or name == "gpu":
+        return name
+    return "gpu" if runtime.has_accelerator() else "cpu"
+
+
+def refuse_changes(command: NerfCommand, job: NerfJob, source: str) -> None:
+    """Checks that flags given with --resume agree with the run.
+
+    Raises:
+      ValueError: naming the settings that differ.
+    """
+    sections = (command.preset, command.set_, command.sampler_option)
+    wanted = {
+        "--sampler": (command.sampler, job.sampler.name),
+        "--steps": (command.steps, job.train.num_steps),
+        "--seconds": (command.seconds, job.loop.seconds),
+        "--rays": (command.rays, job.train.rays_per_step),
+        "--seed": (command.seed, job.seed),
+        "--background": (command.background, job.train.background),
+        "--downscale": (command.downscale, job.scene.downscale),
+        "--size": (command.size, job.scene.size),
+        "--views": (command.views, job.scene.num_train),
+    }
+    differing = [
+        f"{flag} {asked} (the run has {has})"
+        for flag, (asked, has) in wanted.items()
+        if asked is not None and asked != has
+    ]
+    if any(sections):
+        differing.append("--preset, --set and --sampler-option belong to a new run")
+    if differing:
+        raise ValueError(
+            f"{source}: a resumed run goes on as it was started; drop " + ", ".join(differing)
+        )
+
+
+def _replaced(config, **changes):
+    """Changes the fields whose new value is not None."""
+    return dataclasses.replace(
+        config, **{name: value for name, value in changes.items() if value is not None}
+    )

@@ -1,0 +1,157 @@
+"""What a finished run leaves behind: held-out numbers, pictures, an orbit, the sampler's view."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from nerf import images
+from nerf.images import FieldSnapshot
+from scenes.cameras import scale_pixels
+
+from . import camera_paths, pictures, sampler_pictures, video
+from .nerf_evaluation import Evaluator, ViewResult, over
+from .nerf_setup import Setup, bounds
+from .run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """A picture for the report."""
+
+    image: UInt8[np.ndarray, "rows cols 3"]
+    caption: str
+
+
+def evaluate_and_draw(
+    setup: Setup, evaluator: Evaluator, snapshot: FieldSnapshot, folder: RunFolder
+) -> tuple[dict[str, Any], list[Shown]]:
+    """Renders every held-out view; returns final metrics and the first views beside the truth."""
+    results: list[tuple[float, float | None, float | None]] = []
+    shown: list[Shown] = []
+    for number, view in enumerate(evaluator.every_view(snapshot)):
+        results.append((view.psnr, view.ssim, view.depth_rmse))
+        stem = f"test-{number:03d}"
+        pictures.write_png(folder.images / f"{stem}.png", pictures.to_uint8(view.rendered.color))
+        depth = pictures.depth_picture(view.rendered.depth, view.rendered.opacity)
+        pictures.write_png(folder.images / f"{stem}-depth.png", depth)
+        if len(shown) < setup.job.outputs.num_pictures:
+            joined = _row(view, depth)
+            pictures.write_png(folder.images / f"{stem}-beside-truth.png", joined)
+            shown.append(Shown(joined, _caption(view)))
+    final: dict[str, Any] = {"psnr": _mean([psnr for psnr, _, _ in results])}
+    for name, column in (("ssim", 1), ("depth_rmse", 2)):
+        values = [result[column] for result in results if result[column] is not None]
+        if values:
+            final[name] = _mean(values)
+    final["num_views"] = len(results)
+    final["psnr_per_view"] = [round(psnr, 3) for psnr, _, _ in results]
+    return final, shown
+
+
+def orbit_frames(
+    setup: Setup, evaluator: Evaluator, snapshot: FieldSnapshot, *, num_frames: int, size: int
+) -> Iterator[UInt8[np.ndarray, "rows cols 3"]]:
+    """Renders an orbit whose longer side is at most `size`."""
+    train = setup.scene.train
+    scale = min(1.0, size / max(train.rows, train.cols))
+    rows, cols = (max(1, round(side * scale)) for side in (train.rows, train.cols))
+    cameras = camera_paths.orbit(train, num_frames=num_frames)
+    cameras = scale_pixels(cameras, np.array([cols / train.cols, rows / train.rows]))
+    views = images.render_views(
+        evaluator.render, snapshot, bounds(train), cameras, rows, cols, setup.background
+    )
+    for view in views:
+        yield pictures.to_uint8(view.color)
+
+
+def draw_sampler(
+    setup: Setup,
+    evaluator: Evaluator,
+    snapshot: FieldSnapshot,
+    sampler_state: Any,
+    folder: RunFolder,
+    *,
+    num_views: int = 2,
+) -> list[Shown]:
+    """Shows, for a few training views, the picture, its error and how often pixels are drawn."""
+    train = setup.scene.train
+    sampled, is_exact = sampler_pictures.density(
+        setup.sampler, sampler_state, num_views=train.num_views, rows=train.rows, cols=train.cols
+    )
+    chosen = np.unique(np.linspace(0, train.num_views - 1, num_views).astype(int))
+    shown = []
+    for view in chosen:
+        rendered = evaluator.render(
+            snapshot,
+            bounds(train),
+            train.cameras,
+            int(view),
+            train.rows,
+            train.cols,
+            setup.background,
+        )
+        target = over(train.images[view], setup.background)
+        # a factor of 8 either way from uniform, on a logarithmic scale
+        relative = np.log2(np.maximum(sampled[view], 1e-6))
+        parts = {
+            "photo": pictures.to_uint8(target),
+            "error": pictures.error_picture(rendered.color, target),
+            "density": pictures.colorize(relative, low=-3.0, high=3.0, color_map="coolwarm"),
+        }
+        for name, part in parts.items():
+            pictures.write_png(folder.images / f"sampler-{int(view):03d}-{name}.png", part)
+        how = "exact" if is_exact else "counted from draws"
+        shown.append(
+            Shown(
+                pictures.side_by_side(list(parts.values())),
+                f"Training view {train.names[view]}: picture, error, and sampling density ({how}): "
+                "grey as uniform, red up to 8 times as often, blue down to an eighth. "
+                f"Here between {sampled[view].min():.2f} and {sampled[view].max():.2f}.",
+            )
+        )
+    return shown
+
+
+def write_orbit(
+    setup: Setup,
+    evaluator: Evaluator,
+    snapshot: FieldSnapshot,
+    folder: RunFolder,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Path | None:
+    """Writes the orbit video of the job; returns its path, or None when it asks for none."""
+    outputs = setup.job.outputs
+    if not outputs.video_frames:
+        return None
+    frames = []
+    for frame in orbit_frames(
+        setup, evaluator, snapshot, num_frames=outputs.video_frames, size=outputs.video_size
+    ):
+        frames.append(frame)
+        on_frame()
+    return video.write_video(folder.images / "orbit", frames, fps=max(6, len(frames) / 5))
+
+
+def _row(view: ViewResult, depth: np.ndarray) -> UInt8[np.ndarray, "rows _ 3"]:
+    return pictures.side_by_side(
+        [
+            pictures.to_uint8(view.rendered.color),
+            pictures.to_uint8(view.target),
+            pictures.error_picture(view.rendered.color, view.target),
+            depth,
+        ]
+    )
+
+
+def _caption(view: ViewResult) -> str:
+    ssim = "" if view.ssim is None else f", SSIM {view.ssim:.3f}"
+    return f"{view.name}: rendered, truth, error, depth. {view.psnr:.2f} dB{ssim}."
+
+
+def _mean(values: list[Any]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return round(float(np.mean(known)), 4) if known else 0.0

@@ -1,0 +1,158 @@
+"""From a job to what its loop works on: the scene, the sampler, the first state.
+
+Everything that can be wrong with the input is found here, before anything is compiled.
+"""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from nerf import train_step
+from nerf.rendering import SceneBounds
+from nerf.train_step import NerfConfig, TrainData, TrainState
+from samplers import registry
+from samplers.base import Sampler
+from scenes import posed_images
+from scenes.backgrounds import plain_color
+from scenes.loading import load_scene
+from scenes.posed_images import PosedImages, SplitImages
+
+from .nerf_config import NerfJob, SceneConfig
+
+
+class Setup(NamedTuple):
+    """A job made ready."""
+
+    job: NerfJob
+    scene: SplitImages
+    sampler: Sampler
+    data: TrainData
+    background: Float[np.ndarray, " 3"]
+    """What held-out views are rendered over."""
+    init_key: Key[Array, ""]
+    run_key: Key[Array, ""]
+
+
+def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
+    """Loads the scene, makes the sampler and puts the training pixels on the device.
+
+    Args:
+      scene: the job's scene if it is already loaded.
+    Raises:
+      FileNotFoundError, ValueError: naming the file and field, the sampler or its option.
+    """
+    _check_sampler_name(job.sampler.name)
+    scene = load(job.scene) if scene is None else scene
+    train = scene.train
+    sampler = registry.make_ray_sampler(
+        job.sampler.name,
+        num_views=train.num_views,
+        rows=train.rows,
+        cols=train.cols,
+        batch_size=job.train.rays_per_step,
+        options=job.sampler.as_dict(),
+    )
+    init_key, run_key = jax.random.split(jax.random.key(job.seed))
+    return Setup(
+        job=job,
+        scene=scene,
+        sampler=sampler,
+        data=TrainData(pixels=posed_images.to_device(train), bounds=bounds(train)),
+        background=evaluation_background(job.train, scene),
+        init_key=init_key,
+        run_key=run_key,
+    )
+
+
+def load(config: SceneConfig) -> SplitImages:
+    """Loads the images a job names."""
+    return load_scene(
+        config.data,
+        downscale=config.downscale,
+        num_train=config.num_train,
+        num_test=config.num_test,
+        size=config.size,
+        seed=config.seed,
+    )
+
+
+def first_state(setup: Setup) -> TrainState:
+    """Draws the state of step 0."""
+    return train_step.init_state(
+        setup.job.train, setup.init_key, setup.sampler, *_sampler_data(setup)
+    )
+
+
+def state_shapes(setup: Setup) -> TrainState:
+    """The first state as shapes only, which costs nothing."""
+    return jax.eval_shape(lambda: first_state(setup))
+
+
+def bounds(images: PosedImages) -> SceneBounds:
+    """Where a split has something to see."""
+    return SceneBounds(
+        aabb=jnp.asarray(images.aabb, jnp.float32),
+        near=jnp.asarray(images.near, jnp.float32),
+        far=jnp.asarray(images.far, jnp.float32),
+    )
+
+
+def evaluation_background(config: NerfConfig, scene: SplitImages) -> Float[np.ndarray, " 3"]:
+    """The one colour behind held-out views.
+
+    Images with alpha: the training background, or the scene's own when that is random. Images
+    without: what training put behind rays that reach the far side.
+    """
+    if scene.train.images.shape[-1] == 3:
+        return plain_color(config.opaque_background)
+    chosen = scene.background if config.background == "random" else config.background
+    return plain_color(chosen)
+
+
+def fingerprint(scene: SplitImages) -> dict[str, Any]:
+    """Sizes and a checksum of the images, to tell whether a resumed run sees the same ones."""
+    result: dict[str, Any] = {}
+    for name in ("train", "test"):
+        split: PosedImages = getattr(scene, name)
+        poses = np.asarray(split.cameras.camera_to_world)
+        result[name] = {
+            "shape": list(split.images.shape),
+            "crc32": zlib.crc32(poses.tobytes(), zlib.crc32(split.images.tobytes())),
+        }
+    return result
+
+
+def _check_sampler_name(name: str) -> None:
+    # before the images are read, which may take minutes
+    if name not in registry.names("rays"):
+        raise ValueError(
+            f"no ray sampler {name!r}; ray samplers: {', '.join(registry.names('rays'))}"
+        )
+
+
+def _sampler_data(setup: Setup) -> tuple[Any, ...]:
+    needs = registry.ENTRIES[setup.job.sampler.name].needs
+    available = {"images": lambda: _opaque(setup.data.pixels.images, setup.background)}
+    missing = [need for need in needs if need not in available]
+    if missing:
+        raise ValueError(f"sampler {setup.job.sampler.name} needs {', '.join(missing)}")
+    return tuple(available[need]() for need in needs)
+
+
+def _opaque(
+    images: UInt8[Array, "views rows cols channels"], background: Float[np.ndarray, " 3"]
+) -> UInt8[Array, "views rows cols 3"]:
+    """Lays the images over the background, view by view to save memory."""
+    if images.shape[-1] == 3:
+        return images
+
+    def one(image: Array) -> Array:
+        alpha = image[..., 3:].astype(jnp.float32) / 255.0
+        color = image[..., :3].astype(jnp.float32) * alpha + 255.0 * background * (1.0 - alpha)
+        return jnp.round(color).astype(jnp.uint8)
+
+    return jax.lax.map(one, images)

@@ -1,0 +1,149 @@
+"""Run folders: where everything of one run lies, and how files in it are written.
+
+A file is written under another name in the same folder and then renamed, so a reader, or a run
+that is killed, never meets half a file.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """What was asked for."""
+        return self.path / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What came out."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def images(self) -> Path:
+        """Folder of pictures and videos."""
+        return self.path / "images"
+
+    @property
+    def fault(self) -> Path:
+        """Folder with the state before a step that was not finite; only after a fault."""
+        return self.path / "fault"
+
+
+def create(path: str | os.PathLike[str]) -> RunFolder:
+    """Makes the folder of a new run.
+
+    Raises:
+      ValueError: if the folder already holds a run, or a file is in the way.
+      OSError: if it cannot be made or written to.
+    """
+    folder = RunFolder(Path(path))
+    if folder.config.exists():
+        raise ValueError(
+            f"{folder.path}: already holds a run; continue it with --resume {folder.path}, "
+            "or choose another --out"
+        )
+    check_writable(folder.path)
+    folder.images.mkdir(exist_ok=True)
+    return folder
+
+
+def existing(path: str | os.PathLike[str]) -> RunFolder:
+    """Opens the folder of an earlier run.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.path.is_dir():
+        raise FileNotFoundError(f"{folder.path}: no such run folder")
+    if not folder.config.is_file():
+        raise FileNotFoundError(f"{folder.path}: not a run folder, it has no config.json")
+    return folder
+
+
+def unused(parent: str | os.PathLike[str], name: str) -> Path:
+    """The first of NAME, NAME-2, NAME-3, ... that does not exist under `parent`."""
+    path, number = Path(parent) / name, 2
+    while path.exists():
+        path, number = Path(parent) / f"{name}-{number}", number + 1
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Makes the folder if needed and proves that files can be written in it.
+
+    Raises:
+      OSError: naming the folder and the reason.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except FileExistsError as error:
+        raise FileExistsError(f"output folder {path}: a file of that name is in the way") from error
+    except OSError as error:
+        raise type(error)(f"output folder {path} cannot be written to: {error.strerror}") from error
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a file beside `path`, then puts it in its place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one step."""
+    write_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file in one step; numbers must be finite."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(values).__name__}")
+    return values

@@ -1,0 +1,77 @@
+"""The log of a run: metrics.jsonl and TensorBoard event files, written together.
+
+A resumed run first drops the rows after its checkpoint, so a curve never runs twice through the
+same steps. Event files cannot be shortened; they carry TensorBoard's own mark that says from which
+step on older events are void.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .run_folder import RunFolder, write_text
+
+
+class RunLog:
+    """Appends rows to a run's metrics; each row is on disk when `write` returns."""
+
+    def __init__(self, folder: RunFolder, *, resumed_at: int | None = None):
+        from tensorboardX import SummaryWriter
+
+        if resumed_at is not None:
+            keep_rows(folder.metrics, last_step=resumed_at)
+        self._file = folder.metrics.open("a", encoding="utf-8")
+        self._events = SummaryWriter(
+            str(folder.path),
+            purge_step=None if resumed_at is None else resumed_at + 1,
+            write_to_disk=True,
+        )
+
+    def write(self, step: int, values: Mapping[str, float | int], *, group: str = "train") -> None:
+        """Adds one row; numbers that are not finite become null.
+
+        Args:
+          group: prefix in TensorBoard, and the row's "kind".
+        """
+        row: dict[str, Any] = {"kind": group, "step": step}
+        for name, value in values.items():
+            is_number = isinstance(value, int) or math.isfinite(value)
+            row[name] = value if is_number else None
+            if is_number:
+                self._events.add_scalar(f"{group}/{name}", value, step)
+        try:
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(f"{self._file.name} could not be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Closes both files."""
+        self._file.close()
+        self._events.close()
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Reads the rows of a metrics.jsonl; a last line that was cut off is left out.
+
+    Raises:
+      ValueError: for a broken line elsewhere, naming file and line.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not line.endswith("\n"):
+                return
+            raise ValueError(f"{path}: line {number} is not valid JSON: {error}") from error
+
+
+def keep_rows(path: Path, *, last_step: int) -> None:
+    """Drops the rows of later steps, in one step."""
+    rows = [row for row in read_rows(path) if row["step"] <= last_step]
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

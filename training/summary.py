@@ -1,0 +1,33 @@
+"""summary.json: what a run was, what it cost and what came out."""
+
+from typing import Any
+
+from . import nerf_config, runtime
+from .nerf_loop import Loop
+
+
+def of_nerf_run(loop: Loop, *, ended_by: str, final: dict[str, Any]) -> dict[str, Any]:
+    """Collects the numbers of a finished radiance-field run."""
+    import jax
+
+    job, progress = loop.setup.job, loop.progress
+    seconds = max(progress.train_seconds, 1e-9)
+    return {
+        "job": job.job,
+        **nerf_config.describe(job),
+        "steps": progress.step,
+        "planned_steps": job.train.num_steps,
+        "ended_by": ended_by,
+        "train_seconds": round(progress.train_seconds, 3),
+        "compile_seconds": round(progress.compile_seconds, 3),
+        "eval_seconds": round(progress.eval_seconds, 3),
+        "rays_per_second": round(progress.rays / seconds, 1),
+        "samples_per_second": round(progress.samples / seconds, 1),
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(loop.state.params)),
+        "peak_memory_bytes": runtime.peak_memory(),
+        "device": runtime.device_name(),
+        "versions": runtime.versions(),
+        "final": final,
+        "curve": progress.curve,
+        "curve_metric": f"held-out PSNR in dB on every {loop.evaluator.stride}-th row and column",
+    }
