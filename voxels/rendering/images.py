@@ -5,7 +5,7 @@ undone when `has_distortion` says there is some. Distances are metres along the 
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +122,8 @@ def grid_rays(config: RenderConfig, cameras: Cameras, view: Int[Array, ""] | int
     """Makes the rays of a view, `config.samples` per pixel and axis, in the grid's own units."""
     rows, cols = config.rows * config.samples, config.cols * config.samples
     camera = select(cameras, view)
-    focal, principal = camera.focal * config.samples, camera.principal * config.samples
+    focal = jnp.asarray(camera.focal) * config.samples
+    principal = jnp.asarray(camera.principal) * config.samples
     rotation = jnp.asarray(camera.camera_to_world)[:3, :3]
     if config.has_distortion:
         finer = cameras._replace(
@@ -227,7 +228,7 @@ def composite(
         )
         logits = occupancy_logits.reshape(-1)
         out = composite_hard(hit_config, None, logits, flat_probs, lit, rays.eye, rays.directions)
-        return out, fits
+        return cast(Composite, out), fits
     stop = 1e-7 if occupancy_logits.dtype == jnp.float32 else 1e-15
     if config.empty_below > 0:
         is_empty = jax.nn.sigmoid(occupancy_logits) <= config.empty_below
@@ -242,7 +243,7 @@ def composite(
             is_eye_cell_skipped=config.is_eye_cell_skipped,
         )
         listed = active_cells(occupancy_logits, config.max_cells, threshold=config.empty_below)
-        splat = composite_splat(
+        splat: Any = composite_splat(
             splat_config,
             listed.flat,
             occupancy_logits.reshape(-1).at[listed.flat].get(mode="fill", fill_value=_NOTHING),
@@ -263,7 +264,7 @@ def composite(
         tile=64 if is_cpu else 0,
     )
     out = composite_march(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
-    return out, fits
+    return cast(Composite, out), fits
 
 
 def _finish(
