@@ -27,7 +27,9 @@ def compose(
     premultiplied: Float[Array, "*#batch 4"], background: Float[Array, "*#batch 3"]
 ) -> Float[Array, "*batch 3"]:
     """Lays premultiplied colours over a background."""
-    return premultiplied[..., :3] + (1.0 - premultiplied[..., 3:]) * background
+    shape = jnp.broadcast_shapes(premultiplied.shape[:-1], background.shape[:-1])
+    behind = jnp.broadcast_to(background, (*shape, 3))
+    return premultiplied[..., :3] + (1.0 - premultiplied[..., 3:]) * behind
 
 
 def composite(

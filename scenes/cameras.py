@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 NUM_DISTORTION = 8
-_NEWTON_STEPS = 10
+_NEWTON_STEPS = 12
 _MAX_NORMALISED = 1e6
 _RESIDUAL_TOLERANCE = 1e-4
 
@@ -116,7 +116,7 @@ def undistort(
     distortion: Float[Array | np.ndarray, "*#points 8"],
     xy: Float[Array | np.ndarray, "*#points 2"],
 ) -> Undistorted:
-    """Inverts `distort` by a fixed number of Newton steps.
+    """Inverts `distort` by Newton's method, at most 12 steps.
 
     Without distortion the coordinates come back bit for bit. Derivatives are those of the
     inverse function, not of the iteration.
@@ -129,27 +129,29 @@ def undistort(
     xy = jnp.broadcast_to(jnp.asarray(xy), (*shape, 2))
     fixed, target = jax.lax.stop_gradient((jnp.asarray(distortion), xy))
 
-    def error(guess: Array) -> tuple[Array, Array]:
+    converged = 4 * jnp.finfo(target.dtype).eps * (1 + jnp.max(jnp.abs(target), axis=-1))
+
+    def is_open(carry: tuple[Array, Array, Array, Array]) -> Array:
+        count, _, _, best_size = carry
+        return (count < _NEWTON_STEPS) & jnp.any(best_size > converged)
+
+    def body(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        count, guess, best, best_size = carry
         residual = distort(fixed, guess) - target
         size = jnp.max(jnp.abs(residual), axis=-1)
-        return residual, jnp.where(jnp.isfinite(size), size, jnp.inf)
-
-    def body(_: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        guess, best, best_size = carry
-        residual, size = error(guess)
-        is_better = size < best_size
+        size = jnp.where(jnp.isfinite(size), size, jnp.inf)
+        # a point that has converged keeps its value however long the others take
+        is_better = (size < best_size) & (best_size > converged)
         best = jnp.where(is_better[..., None], guess, best)
+        best_size = jnp.where(is_better, size, best_size)
         step = _solve(_jacobian(fixed, guess), residual)
         # a step across the fold of the lens would land on the wrong branch
         limit = 0.5 + jnp.max(jnp.abs(guess), axis=-1, keepdims=True)
         guess = jnp.clip(guess - jnp.clip(step, -limit, limit), -_MAX_NORMALISED, _MAX_NORMALISED)
-        return guess, best, jnp.minimum(size, best_size)
+        return count + 1, guess, best, best_size
 
-    start = (target, target, jnp.full(shape, jnp.inf, target.dtype))
-    guess, best, best_size = jax.lax.fori_loop(0, _NEWTON_STEPS, body, start)
-    _, size = error(guess)
-    best = jnp.where((size < best_size)[..., None], guess, best)
-    best_size = jnp.minimum(size, best_size)
+    start = (jnp.int32(0), target, target, jnp.full(shape, jnp.inf, target.dtype))
+    _, _, best, best_size = jax.lax.while_loop(is_open, body, start)
     jacobian = _jacobian(fixed, best)
     determinant = _determinant(jacobian)
     is_valid = (best_size <= _RESIDUAL_TOLERANCE) & (determinant > 0)

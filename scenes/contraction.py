@@ -68,19 +68,18 @@ def to_unit_cube(
       Coordinates; outside [0, 1] where a bounded or forward-facing scene has nothing. An
       unbounded scene has no outside.
     """
-    aabb = jnp.asarray(aabb)
+    low, high = _corners(aabb, points)
     if kind == "bounded":
-        return (points - aabb[0]) / (aabb[1] - aabb[0])
+        return (points - low) / (high - low)
     if kind == "unbounded":
-        center, half = 0.5 * (aabb[0] + aabb[1]), 0.5 * (aabb[1] - aabb[0])
+        center, half = 0.5 * (low + high), 0.5 * (high - low)
         return 0.5 + 0.25 * contract((points - center) / half)
-    near, far = -aabb[1, 2], -aabb[0, 2]
-    depth = jnp.maximum(-points[..., 2], 0.5 * near)
-    slope = points[..., :2] / depth[..., None]
-    low, high = aabb[0, :2] / far, aabb[1, :2] / far
-    side = (slope - low) / (high - low)
+    near, far = -high[..., 2:], -low[..., 2:]
+    low, high = low[..., :2] / far, high[..., :2] / far
+    depth = jnp.maximum(-points[..., 2:], 0.5 * near)
+    side = (points[..., :2] / depth - low) / (high - low)
     along = (1.0 / near - 1.0 / depth) / (1.0 / near - 1.0 / far)
-    return jnp.concatenate([side, along[..., None]], axis=-1)
+    return jnp.concatenate([side, along], axis=-1)
 
 
 def from_unit_cube(
@@ -89,15 +88,15 @@ def from_unit_cube(
     aabb: Float[Array | np.ndarray, "2 3"],
 ) -> Float[Array, "*batch 3"]:
     """Inverts `to_unit_cube` inside the cube."""
-    aabb = jnp.asarray(aabb)
+    low, high = _corners(aabb, points)
     if kind == "bounded":
-        return aabb[0] + points * (aabb[1] - aabb[0])
+        return low + points * (high - low)
     if kind == "unbounded":
-        center, half = 0.5 * (aabb[0] + aabb[1]), 0.5 * (aabb[1] - aabb[0])
+        center, half = 0.5 * (low + high), 0.5 * (high - low)
         return center + half * uncontract(4.0 * points - 2.0)
-    near, far = -aabb[1, 2], -aabb[0, 2]
+    near, far = -high[..., 2:], -low[..., 2:]
+    low, high = low[..., :2] / far, high[..., :2] / far
     depth = 1.0 / (1.0 / near - points[..., 2:] * (1.0 / near - 1.0 / far))
-    low, high = aabb[0, :2] / far, aabb[1, :2] / far
     slope = low + points[..., :2] * (high - low)
     return jnp.concatenate([slope * depth, -depth], axis=-1)
 
@@ -139,3 +138,8 @@ def _norm(points: Array, norm: Norm) -> Array:
     squared = jnp.sum(jnp.square(points / scale), axis=-1, keepdims=True)
     is_zero = squared == 0.0
     return scale * jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+
+
+def _corners(aabb: Array | np.ndarray, points: Array) -> tuple[Array, Array]:
+    low, high = (jnp.broadcast_to(corner, points.shape) for corner in jnp.asarray(aabb))
+    return low, high

@@ -145,14 +145,11 @@ def gather_bilinear(
     Differentiable in `xy`. Compose the result with `backgrounds.compose`.
     """
     rows, cols = images.shape[1:3]
-    limit = jnp.array([cols - 1, rows - 1], xy.dtype)
-    place = jnp.clip(xy - 0.5, 0.0, limit)
-    corner = jnp.clip(jnp.floor(place), 0.0, jnp.maximum(limit - 1.0, 0.0)).astype(jnp.int32)
-    share = place - corner
-    x, y = share[..., :1], share[..., 1:]
+    col, x = _cell(xy[..., 0], cols)
+    row, y = _cell(xy[..., 1], rows)
 
     def pixel(down: int, right: int) -> Array:
-        return premultiply(gather(images, view, corner[..., 1] + down, corner[..., 0] + right))
+        return premultiply(gather(images, view, row + down, col + right))
 
     top = (1 - x) * pixel(0, 0) + x * pixel(0, 1)
     bottom = (1 - x) * pixel(1, 0) + x * pixel(1, 1)
@@ -251,6 +248,13 @@ def validate_splits(split: SplitImages) -> SplitImages:
     if split.val is not None:
         validate(split.val, f"{split.name}: val")
     return split
+
+
+def _cell(place: Array, size: int) -> tuple[Array, Array]:
+    """Index of the pixel centre at or before a coordinate, and the share of the way to the next."""
+    place = jnp.clip(place - 0.5, 0.0, size - 1.0)
+    index = jnp.clip(jnp.floor(place), 0.0, max(size - 2.0, 0.0)).astype(jnp.int32)
+    return index, (place - index)[..., None]
 
 
 def _first_bad(values: np.ndarray) -> float:

@@ -67,12 +67,12 @@ def intersect_box(
     Finite in value and derivative for rays parallel to a face too. Rays that miss the box get
     near == far.
     """
-    aabb = jnp.asarray(aabb)
+    lower, upper = (jnp.broadcast_to(corner, rays.origins.shape) for corner in jnp.asarray(aabb))
     is_flat = jnp.abs(rays.directions) < _MIN_COMPONENT
     tiny = jnp.where(rays.directions < 0, -_MIN_COMPONENT, _MIN_COMPONENT)
     inverse = 1.0 / jnp.where(is_flat, tiny, rays.directions)
-    first = (aabb[0] - rays.origins) * inverse
-    second = (aabb[1] - rays.origins) * inverse
+    first = (lower - rays.origins) * inverse
+    second = (upper - rays.origins) * inverse
     enter = jnp.maximum(jnp.max(jnp.minimum(first, second), axis=-1), near)
     leave = jnp.minimum(jnp.min(jnp.maximum(first, second), axis=-1), far)
     enter = jnp.clip(enter, near, far)

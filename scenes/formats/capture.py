@@ -308,7 +308,7 @@ def _depth_evidence(
         view, row, col = np.nonzero(np.isfinite(depth))
         along = depth[view, row, col].astype(np.float64)
         pose = poses[members[name]][view]
-        focal, principal = np.float64(part.cameras.focal), np.float64(part.cameras.principal)
+        focal, principal = np.asarray(part.cameras.focal), np.asarray(part.cameras.principal)
         x = (col * stride + 0.5 - principal[view, 0]) / focal[view, 0]
         y = (row * stride + 0.5 - principal[view, 1]) / focal[view, 1]
         local = np.stack([x * along, -y * along, -along], axis=-1)

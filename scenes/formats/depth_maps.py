@@ -16,6 +16,7 @@ from .pictures import read_plane, resize_nearest
 
 MILLIMETRES = 0.001
 _LARGEST = 1e6
+_CHUNK = 65536  # pixels at a time, so that one compiled program serves every image size
 _directions = jax.jit(pixel_directions)
 
 
@@ -79,5 +80,9 @@ def _lengths_of_view(cameras: Cameras, view: int, grid: np.ndarray) -> np.ndarra
     if not np.any(cameras.distortion[view]):  # worth no compilation
         slopes = (grid - cameras.principal[view]) / cameras.focal[view]
         return np.sqrt(1.0 + np.sum(np.square(np.asarray(slopes)), axis=-1))
-    directions = _directions(cameras, np.full(grid.shape[:2], view, np.int32), grid)
-    return np.linalg.norm(np.asarray(directions), axis=-1)
+    one = Cameras(*(np.asarray(field)[view : view + 1] for field in cameras))
+    flat = grid.reshape(-1, 2)
+    padded = np.resize(flat, (-(-len(flat) // _CHUNK) * _CHUNK, 2)).reshape(-1, _CHUNK, 2)
+    first = np.zeros(_CHUNK, np.int32)
+    directions = np.concatenate([_directions(one, first, part) for part in padded])[: len(flat)]
+    return np.linalg.norm(directions, axis=-1).reshape(grid.shape[:2])

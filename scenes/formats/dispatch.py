@@ -15,7 +15,7 @@ from .transforms_json import is_transforms, read_transforms
 
 _LOOKED_FOR = (
     "transforms_train.json (Blender), transforms.json (nerfstudio, instant-ngp), metadata.json "
-    "with rgba_*.png (KLEVR), sparse/0 (COLMAP, mip-NeRF 360), poses_bounds.npy (LLFF), "
+    "with depth_*.tiff (KLEVR), sparse/0 (COLMAP, mip-NeRF 360), poses_bounds.npy (LLFF), "
     "intrinsics and *.pose.txt (RGB-D)"
 )
 

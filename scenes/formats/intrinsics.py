@@ -169,5 +169,5 @@ def _checked(
     if min(size) < 1:
         raise ValueError(f"{where}: image size must be positive, got {size}")
     return Intrinsics(
-        np.float64(focal), np.float64(principal), np.float64(distortion), np.array(size, np.float64)
+        *(np.asarray(values, np.float64) for values in (focal, principal, distortion, size))
     )

@@ -32,7 +32,7 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self.values.get(name) is not None
 
-    def number(self, name: str, default: float | None = None) -> float:
+    def number(self, name: str, default: int | float | None = None) -> float:
         """A finite number.
 
         Raises:
@@ -42,14 +42,14 @@ class Fields:
         if value is _MISSING or value is None:
             if default is None:
                 raise ValueError(f"{self.where(name)} is missing; a number is needed")
-            return default
+            return float(default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{self.where(name)} must be a number, got {value!r}")
         if not math.isfinite(value):
             raise ValueError(f"{self.where(name)} must be finite, got {value!r}")
         return float(value)
 
-    def positive(self, name: str, default: float | None = None) -> float:
+    def positive(self, name: str, default: int | float | None = None) -> float:
         """A finite number above zero.
 
         Raises:

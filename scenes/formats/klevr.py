@@ -17,7 +17,7 @@ from .json_files import Fields, read_json
 
 def is_klevr(folder: Path) -> bool:
     """Whether a folder holds a KLEVR scene."""
-    return (folder / "metadata.json").is_file() and any(folder.glob("rgba_*.png"))
+    return (folder / "metadata.json").is_file() and any(folder.glob("depth_*.tiff"))
 
 
 def read_klevr(folder: Path) -> Capture:
@@ -81,9 +81,9 @@ def _object(root: Fields, name: str) -> Fields:
     return Fields(root.file, values, f"{root.prefix}{name}.")
 
 
-def _table(fields: Fields, name: str, width: int) -> Float[np.ndarray, "rows width"]:
+def _table(fields: Fields, name: str, width: int) -> Float[np.ndarray, "rows cols"]:
     try:
-        table = np.array(fields.values.get(name), np.float64)
+        table: np.ndarray = np.array(fields.values.get(name), np.float64)
     except (TypeError, ValueError):
         table = np.zeros(0)
     if table.ndim != 2 or table.shape[1] != width or not len(table):
@@ -97,15 +97,9 @@ def _table(fields: Fields, name: str, width: int) -> Float[np.ndarray, "rows wid
 def _box(root: Fields) -> Float[np.ndarray, "2 3"] | None:
     if "scene_boundaries" not in root:
         return None
-    bounds = _object(root, "scene_boundaries")
-    box = np.stack(
-        [
-            _table(Fields(root.file, {"min": [bounds.values.get(name)]}, bounds.prefix), "min", 3)[
-                0
-            ]
-            for name in ("min", "max")
-        ]
-    )
+    bounds = _object(root, "scene_boundaries").values
+    corners = {"scene_boundaries": [bounds.get("min"), bounds.get("max")]}
+    box = _table(Fields(root.file, corners, root.prefix), "scene_boundaries", 3)
     if not np.all(box[0] < box[1]):
         raise ValueError(f"{root.where('scene_boundaries')} must have min below max")
     return box

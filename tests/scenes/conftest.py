@@ -1,7 +1,6 @@
 """Fixtures of the scenes room: sample data, and small scenes written to disk."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,11 @@ from scenes.posed_images import PosedImages, SplitImages
 
 
 @pytest.fixture(scope="session")
-def sample() -> Callable[[str], Path]:
+def sample(data_folder: str) -> Callable[[str], Path]:
     """Finds a folder of the sample data, or skips."""
 
     def find(name: str) -> Path:
-        root = os.environ.get("HARDLIGHT_DATA")
-        if not root:
-            pytest.skip("HARDLIGHT_DATA is not set, so there is no sample data")
-        folder = Path(root) / "nerf" / name
+        folder = Path(data_folder) / "nerf" / name
         if not folder.exists():
             pytest.skip(f"the sample data has no nerf/{name}")
         return folder

@@ -117,9 +117,8 @@ def test_stored_depth_lies_on_the_surface(name):
         known = agree & np.isfinite(depth)
         errors = np.abs(depth[known] - surface.depth[known])
         assert np.quantile(errors, 0.99) < 1e-4
-        points = np.reshape(rays.origins, (-1, 3)) + depth[:, None] * np.reshape(
-            rays.directions, (-1, 3)
-        )
+        ends = rays.origins + posed.depth[view][..., None] * rays.directions
+        points = np.asarray(ends).reshape(-1, 3)
         assert np.nanmin(points - analytic.AABB[0]) > 0
         assert np.nanmax(points - analytic.AABB[1]) < 0
         assert analytic.NEAR < np.nanmin(depth) < np.nanmax(depth) < analytic.FAR

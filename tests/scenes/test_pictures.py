@@ -96,7 +96,7 @@ def test_unreadable_images_are_named(tmp_path, kind):
         lambda: pictures.read_images([path], source="list"),
         lambda: pictures.read_plane(path),
     ):
-        with pytest.raises(error, match="bad.png") as caught:
+        with pytest.raises(error, match=r"bad\.png") as caught:
             read()
         assert "\n" not in str(caught.value)
 
@@ -134,9 +134,9 @@ def test_planes_must_be_flat(tmp_path):
     with pytest.raises(ValueError, match="two-dimensional"):
         pictures.read_plane(path)
     path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="plane.npy: not a readable"):
+    with pytest.raises(ValueError, match=r"plane\.npy: not a readable"):
         pictures.read_plane(path)
-    with pytest.raises(FileNotFoundError, match="gone.npy"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.npy"):
         pictures.read_plane(tmp_path / "gone.npy")
 
 
