@@ -34,7 +34,7 @@ class HashEncodingConfig:
     """Sizes of the grids. The encoding has num_levels * num_features outputs."""
 
     num_levels: int = 8
-    num_features: int = 4
+    num_features: int = 2
     log2_table_size: int = 17
     base_resolution: int = 16
     finest_resolution: int = 1024

@@ -72,7 +72,7 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
         xy = jnp.stack([pixel % cols, pixel // cols], axis=-1).astype(jnp.float32) + 0.5
         rays = camera_rays(camera, jnp.zeros_like(pixel), xy)
         rendered = rendering.render_rays(
-            field,
+            field.apply,
             config.marching,
             config.occupancy,
             snapshot.params,

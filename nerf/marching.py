@@ -35,7 +35,7 @@ from .occupancy import OccupancyConfig, OccupancyState
 class MarchingConfig:
     """How rays are cut into samples."""
 
-    budget: int = 65536
+    budget: int = 32768
     """Slots for samples in one step or pack."""
     num_candidates: int = 384
     """Longest march, in steps; a multiple of 32."""
@@ -89,7 +89,8 @@ def to_unit(
     aabb: Float[Array, "2 3"], points: Float[Array, "*batch 3"]
 ) -> Float[Array, "*batch 3"]:
     """Maps the box (lower and upper corner) onto the unit cube."""
-    return (points - aabb[0]) / (aabb[1] - aabb[0])
+    low, high = (corner.reshape((1,) * (points.ndim - 1) + (3,)) for corner in aabb)
+    return (points - low) / (high - low)
 
 
 def find_candidates(
@@ -115,8 +116,8 @@ def find_candidates(
     inside = intersect_box(rays, aabb, near, far)
     start = inside.near + offset * step
     # everything below is one fused pass over rays x candidates
-    scale = grid_config.resolution / (aabb[1] - aabb[0])
-    origin = (rays.origins + start[:, None] * rays.directions - aabb[0]) * scale
+    scale = grid_config.resolution / (aabb[1:] - aabb[:1])
+    origin = (rays.origins + start[:, None] * rays.directions - aabb[:1]) * scale
     stride = rays.directions * (scale * step)
     k = jnp.arange(config.num_candidates, dtype=jnp.float32)
     top = grid_config.resolution - 1
@@ -129,7 +130,10 @@ def find_candidates(
     index = (cell[0] * grid_config.resolution + cell[1]) * grid_config.resolution + cell[2]
     hit = grid.occupied.at[index].get(mode="promise_in_bounds")
     hit = hit & (start[:, None] + k[None, :] * step < inside.far[:, None])
-    bits = hit.reshape(hit.shape[0], -1, 32).astype(jnp.uint32) << np.arange(32, dtype=np.uint32)
+    bits = (
+        hit.reshape(hit.shape[0], -1, 32).astype(jnp.uint32)
+        << np.arange(32, dtype=np.uint32)[None, None, :]
+    )
     words = jnp.sum(bits, axis=-1, dtype=jnp.uint32)
     counts = jax.lax.population_count(words).astype(jnp.int32)
     return Candidates(

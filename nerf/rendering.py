@@ -6,7 +6,8 @@ packs as the rays need, so nothing is left out, in memory that does not depend o
 image.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 from scenes.rays import Rays
 
 from . import marching, volume_rendering
-from .fields import FieldSample, RadianceField
+from .fields import FieldSample
 from .marching import MarchingConfig, PackedSamples
 from .occupancy import OccupancyConfig, OccupancyState
 from .volume_rendering import RenderedRays
+
+FieldFn = Callable[[Any, Float[Array, "n 3"], Float[Array, "n 3"]], FieldSample]
+"""(params, points of the unit cube, unit directions) -> density and colour; any field will do."""
 
 
 class SceneBounds(NamedTuple):
@@ -42,10 +46,10 @@ class PackedRender(NamedTuple):
 
 
 def render_packed(
-    field: RadianceField,
+    field_fn: FieldFn,
     config: MarchingConfig,
     grid_config: OccupancyConfig,
-    params: dict,
+    params: Any,
     grid: OccupancyState,
     bounds: SceneBounds,
     rays: Rays,
@@ -70,7 +74,7 @@ def render_packed(
         offset=offset,
     )
     samples = marching.pack(config, candidates)
-    values = _evaluate(field, params, bounds, rays, samples)
+    values = _evaluate(field_fn, params, bounds, rays, samples)
     weights = volume_rendering.weights_packed(
         values.density * samples.length, samples.ray, longest=config.num_candidates
     )
@@ -87,10 +91,10 @@ def render_packed(
 
 
 def render_rays(
-    field: RadianceField,
+    field_fn: FieldFn,
     config: MarchingConfig,
     grid_config: OccupancyConfig,
-    params: dict,
+    params: Any,
     grid: OccupancyState,
     bounds: SceneBounds,
     rays: Rays,
@@ -119,7 +123,7 @@ def render_rays(
     def body(carry):
         first, color, opacity, moment = carry
         samples = marching.pack(config, candidates, first=first)
-        values = _evaluate(field, params, bounds, rays, samples)
+        values = _evaluate(field_fn, params, bounds, rays, samples)
         weights = volume_rendering.weights_packed(
             values.density * samples.length, samples.ray, longest=config.num_candidates
         )
@@ -144,9 +148,9 @@ def render_rays(
 
 
 def _evaluate(
-    field: RadianceField, params: dict, bounds: SceneBounds, rays: Rays, samples: PackedSamples
+    field_fn: FieldFn, params: Any, bounds: SceneBounds, rays: Rays, samples: PackedSamples
 ) -> FieldSample:
     origins, directions = rays.origins[samples.ray], rays.directions[samples.ray]
     points = origins + samples.distance[:, None] * directions
     unit = marching.to_unit(bounds.aabb, points)
-    return field.apply(params, unit, directions)  # pyright: ignore[reportReturnType]
+    return field_fn(params, unit, directions)

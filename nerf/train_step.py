@@ -67,7 +67,7 @@ class NerfConfig:
     marching: MarchingConfig = MarchingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     num_steps: int = 2000
-    rays_per_step: int = 4096
+    rays_per_step: int = 2048
     loss: Literal["huber", "squared"] = "huber"
     background: Background = "random"
     """Behind transparent pixels during training; images without alpha hide it."""
@@ -128,21 +128,27 @@ class StepMetrics(NamedTuple):
 StepFn = Callable[[TrainState, TrainData, Key[Array, ""]], tuple[TrainState, StepMetrics]]
 
 
-def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
-    """Builds Adam with the schedule of the run's length; weight decay touches the networks only."""
+def learning_rate(config: NerfConfig) -> optax.Schedule:
+    """Builds the rate over the run: linear warm-up, flat, exponential fall."""
     settings = config.optimizer
     peak, final = settings.learning_rate, settings.learning_rate * settings.final_fraction
     flat = max(1, int(config.num_steps * settings.decay_start))
-    fall = max(1, config.num_steps - flat)
-    warmup = min(settings.warmup_steps, flat)
-    schedule = optax.join_schedules(
+    warmup = max(1, min(settings.warmup_steps, flat))
+    return optax.join_schedules(
         [
-            optax.linear_schedule(peak * 0.1, peak, max(1, warmup)),
+            optax.linear_schedule(0.1 * peak, peak, warmup),
             optax.constant_schedule(peak),
-            optax.exponential_decay(peak, fall, final / peak, end_value=final),
+            optax.exponential_decay(
+                peak, max(1, config.num_steps - flat), final / peak, end_value=final
+            ),
         ],
         [warmup, flat],
     )
+
+
+def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
+    """Builds Adam with the run's learning rate; weight decay touches the networks only."""
+    settings = config.optimizer
 
     def is_network(params):
         return jax.tree_util.tree_map_with_path(
@@ -151,7 +157,7 @@ def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.add_decayed_weights(settings.network_weight_decay, mask=is_network),
-        optax.adam(schedule, b2=settings.beta2, eps=settings.epsilon),
+        optax.adam(learning_rate(config), b2=settings.beta2, eps=settings.epsilon),
     )
 
 
@@ -223,7 +229,7 @@ def train_step(
 
     def loss_fn(params):
         render = rendering.render_packed(
-            field,
+            field.apply,
             config.marching,
             config.occupancy,
             params,
@@ -246,13 +252,13 @@ def train_step(
     (loss, (per_ray, mse, used, render)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params
     )
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, optimizer = make_optimizer(config).update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
 
-    def density(unit):
-        return field.apply(params, unit, method="density")
+    def density(unit) -> Array:
+        return field.apply(params, unit, method="density")  # pyright: ignore[reportReturnType]
 
     grid = jax.lax.cond(
         is_finite & (state.step % config.occupancy_every == config.occupancy_every - 1),

@@ -1,5 +1,8 @@
 """Running one test eagerly and compiled, and counting traces."""
 
+import contextlib
+import logging
+
 import jax
 import pytest
 
@@ -37,3 +40,22 @@ def assert_same_shapes(before, after):
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
+
+
+@contextlib.contextmanager
+def count_compilations():
+    """Collects the names of what XLA compiles inside the block; the list is empty if nothing."""
+    names = []
+    handler = logging.Handler()
+    handler.emit = lambda record: names.append(record.getMessage())
+    logger = logging.getLogger("jax._src.interpreters.pxla")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with jax.log_compiles(True):
+            yield names
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate

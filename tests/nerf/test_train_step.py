@@ -1,0 +1,138 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nerf import train_step
+from nerf.train_step import NerfConfig, OptimizerConfig
+from samplers import registry
+from tests.variants import count_compilations
+
+from .conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def step(sampler):
+    return train_step.make_train_step(TINY, sampler)
+
+
+def fresh(sampler):
+    return train_step.init_state(TINY, jax.random.key(0), sampler)
+
+
+def run(step, state, data, run_key, count):
+    history = []
+    for _ in range(count):
+        state, metrics = step(state, data, run_key)
+        history.append(metrics)
+    return state, history
+
+
+def assert_identical(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_learns_the_scene(step, sampler, data, run_key):
+    state, history = run(step, fresh(sampler), data, run_key, TINY.num_steps)
+    first, last = float(history[0].mse), np.mean([float(m.mse) for m in history[-10:]])
+    assert last < first / 4
+    assert int(state.step) == TINY.num_steps
+    assert float(history[-1].occupied) < 0.7  # empty space was found
+    assert all(bool(m.is_finite) for m in history)
+
+
+def test_is_traced_once(step, sampler, data, run_key):
+    state, _ = run(step, fresh(sampler), data, run_key, 1)
+    with count_compilations() as compiled:
+        run(step, state, data, run_key, 20)
+    assert not compiled
+
+
+def test_repeats_bit_for_bit_from_any_state(step, sampler, data, run_key):
+    middle, _ = run(step, fresh(sampler), data, run_key, 18)
+    copy = jax.tree.map(jnp.array, middle)
+    one, _ = run(step, middle, data, run_key, 20)
+    other, _ = run(step, copy, data, run_key, 20)
+    assert_identical(one, other)
+
+
+def test_a_scan_of_steps_is_the_same_steps(sampler, data, run_key, step):
+    several = train_step.make_train_step(dataclasses.replace(TINY, steps_per_call=4), sampler)
+    scanned, metrics = several(fresh(sampler), data, run_key)
+    stepped, history = run(step, fresh(sampler), data, run_key, 4)
+    assert metrics.loss.shape == (4,)
+    np.testing.assert_allclose(metrics.loss, [m.loss for m in history], rtol=1e-4)
+    assert int(scanned.step) == int(stepped.step) == 4
+
+
+def test_a_fault_changes_nothing_and_can_be_replayed(step, sampler, data, run_key):
+    state, _ = run(step, fresh(sampler), data, run_key, 3)
+    poisoned = state._replace(
+        params=jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf * jnp.nan if "color_0" in jax.tree_util.keystr(path) else leaf,
+            state.params,
+        )
+    )
+    before = jax.tree.map(np.array, poisoned)
+    after, metrics = step(poisoned, data, run_key)
+    assert not bool(metrics.is_finite)
+    assert_identical(before, jax.tree.map(np.array, after))
+    _, again = step(after, data, run_key)
+    assert not bool(again.is_finite)
+
+
+def test_rays_beyond_the_budget_are_reported_and_steps_widen(sampler, data, run_key):
+    config = dataclasses.replace(TINY, marching=dataclasses.replace(TINY.marching, budget=512))
+    cramped = train_step.make_train_step(config, sampler)
+    _, history = run(cramped, fresh(sampler), data, run_key, 10)
+    assert int(history[0].needed_samples) > 512
+    assert int(history[0].kept_rays) < TINY.rays_per_step
+    assert all(float(m.step_scale) == config.marching.max_step_scale for m in history)
+
+
+def test_masked_pixels_teach_nothing(step, sampler, data, run_key, scene):
+    masks = jnp.zeros(scene.train.images.shape[:3], bool)
+    hidden = data._replace(pixels=data.pixels._replace(masks=masks))
+    _, metrics = train_step.make_train_step(TINY, sampler)(fresh(sampler), hidden, run_key)
+    assert int(metrics.kept_rays) == 0
+    assert float(metrics.loss) == 0.0
+    assert bool(metrics.is_finite)
+
+
+def test_error_weighted_sampler_learns_from_the_losses(data, run_key, scene):
+    adaptive = registry.make_ray_sampler(
+        "error_weighted",
+        num_views=scene.train.num_views,
+        rows=scene.train.rows,
+        cols=scene.train.cols,
+        batch_size=TINY.rays_per_step,
+        options={"warmup_steps": 5},
+    )
+    stepper = train_step.make_train_step(TINY, adaptive)
+    state, history = run(
+        stepper, train_step.init_state(TINY, jax.random.key(0), adaptive), data, run_key, 40
+    )
+    probs = np.asarray(adaptive.probabilities(state.sampler))
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-4)
+    assert probs.max() > 5 * probs.min()
+    assert float(history[0].effective_rays) == pytest.approx(TINY.rays_per_step, rel=1e-5)
+    assert float(history[-1].effective_rays) < TINY.rays_per_step
+
+
+def test_learning_rate_warms_up_then_falls_to_its_final_share():
+    config = NerfConfig(num_steps=200, optimizer=OptimizerConfig(warmup_steps=10))
+    rate = train_step.learning_rate(config)
+    peak = config.optimizer.learning_rate
+    assert float(rate(0)) == pytest.approx(0.1 * peak)
+    assert float(rate(10)) == pytest.approx(peak)
+    assert float(rate(200)) == pytest.approx(peak * config.optimizer.final_fraction, rel=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"num_steps": 0}, {"rays_per_step": 0}, {"occupancy_every": 0}])
+def test_empty_runs_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        NerfConfig(**wrong)
