@@ -62,12 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(entry: commands.Entry, flags: list[str]) -> commands.Command:
     import tyro
 
-    return tyro.cli(
-        entry.load(),
-        prog="hardlight " + " ".join(entry.words),
-        args=flags,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
-    )
+    kind = entry.load()
+    try:
+        return tyro.cli(
+            kind,
+            prog="hardlight " + " ".join(entry.words),
+            args=flags,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
+        )
+    except SystemExit as leaving:
+        if not leaving.code:  # help was asked for
+            print(f"examples:{kind.examples}")
+        raise
 
 
 def _print_help(entries: Sequence[commands.Entry] = commands.ENTRIES) -> None:

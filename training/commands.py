@@ -7,11 +7,14 @@ help is quick; a command's module must not import JAX at its top.
 
 import dataclasses
 import importlib
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class Command(Protocol):
     """What a command class has to offer."""
+
+    examples: ClassVar[str]
+    """Lines shown under its help."""
 
     def run(self) -> int:
         """Does the work; returns the exit code."""

@@ -1,11 +1,26 @@
 """`hardlight nerf`: the flags, and what they ask for."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from . import config_json, runtime
+
+OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
+Assignments = Annotated[
+    tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...", help_behavior_hint="")
+]
+BackgroundChoice = Annotated[
+    Literal["white", "black", "random"] | None,
+    tyro.conf.arg(metavar="{white,black,random}", help_behavior_hint=""),
+]
+PresetChoice = Annotated[
+    Literal["auto", "cpu", "gpu"] | None,
+    tyro.conf.arg(metavar="{auto,cpu,gpu}", help_behavior_hint=""),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,43 +29,44 @@ class NerfCommand:
 
     Everything lands in one folder: report.html to look at, summary.json to compute with,
     checkpoints to go on from.
-
-    hardlight nerf --data synthetic:blocks --seconds 60
-    hardlight nerf --data lego/ --sampler error_weighted --sampler-option decay=0.9
-    hardlight nerf --data lego/ --steps 5000 --set field.hidden_width=64 marching.budget=131072
-    hardlight nerf --resume runs/lego-uniform
     """
 
-    data: str | None = None
+    examples: ClassVar[str] = """
+  hardlight nerf --data synthetic:blocks --seconds 60
+  hardlight nerf --data lego/ --sampler error_weighted --sampler-option decay=0.9
+  hardlight nerf --data lego/ --steps 5000 --set field.hidden_width=64 marching.budget=131072
+  hardlight nerf --resume runs/lego-uniform"""
+
+    data: OptionalStr = None
     """Folder of posed images (Blender, nerfstudio, LLFF or COLMAP layout), or synthetic:NAME."""
-    sampler: str | None = None
+    sampler: OptionalStr = None
     """Which rays to learn from: uniform (default), error_weighted, ..."""
-    sampler_option: tuple[str, ...] = ()
+    sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
-    steps: int | None = None
+    steps: OptionalInt = None
     """Training steps; also the length of the learning-rate schedule. Default: the preset's."""
-    seconds: float | None = None
+    seconds: OptionalFloat = None
     """Stop after so many seconds of training (compilation and evaluation not counted)."""
-    rays: int | None = None
+    rays: OptionalInt = None
     """Rays per step. Default: the preset's."""
-    seed: int | None = None
+    seed: OptionalInt = None
     """Fixes every random choice of the run. Default 0."""
-    background: Literal["white", "black", "random"] | None = None
+    background: BackgroundChoice = None
     """Behind transparent pixels in training. Default random; evaluation then uses the scene's."""
-    downscale: float | None = None
+    downscale: OptionalFloat = None
     """Divide the images' sides by this."""
-    size: int | None = None
+    size: OptionalInt = None
     """Side of the images of a synthetic scene, in pixels. Default 100."""
-    views: int | None = None
+    views: OptionalInt = None
     """Training views of a synthetic scene. Default 40."""
-    preset: Literal["auto", "cpu", "gpu"] | None = None
+    preset: PresetChoice = None
     """Settings by machine; auto takes gpu when JAX finds an accelerator."""
-    set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set")] = ()
+    set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
     """Any other setting of the run, NAME=VALUE, e.g. optimizer.learning_rate=0.005; names start
     at the train section of config.json, or with loop. or outputs."""
-    out: str | None = None
+    out: OptionalStr = None
     """Folder for the results. Default: runs/SCENE-SAMPLER, with a number when taken."""
-    resume: str | None = None
+    resume: OptionalStr = None
     """Go on with the run in this folder, exactly where its last checkpoint is."""
     fast_atomics: bool = False
     """On CUDA with jaxlib 0.10.2 or 0.11.0: pass XLA the flag that restores fast scatter-add."""

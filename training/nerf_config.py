@@ -55,13 +55,13 @@ class LoopConfig:
     log_every: int = 16
     """Steps between two rows of metrics."""
     checkpoint_seconds: float = 60.0
-    num_evaluations: int = 12
+    num_evaluations: int = 10
     """Points on the held-out curve, at steps that grow geometrically."""
-    first_evaluation: float = 1.0 / 48.0
+    first_evaluation: float = 1.0 / 24.0
     """Share of the run at which the first one comes."""
-    eval_rays: int = 65536
+    eval_rays: int = 20000
     """Held-out pixels per point of the curve: a regular lattice over all held-out views."""
-    rays_per_chunk: int = 8192
+    rays_per_chunk: int = 4096
 
     def __post_init__(self):
         """Refuses empty loops."""

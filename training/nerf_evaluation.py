@@ -54,10 +54,11 @@ class Evaluator:
         for view in range(self._posed.num_views):
             rendered = self._render(snapshot, view, self.stride)
             values.append(_psnr(rendered.color, *self._truth(view, self.stride)))
-        return float(np.mean(values))
+        known = [value for value in values if np.isfinite(value)]
+        return float(np.mean(known)) if known else 0.0
 
     def preview(
-        self, snapshot: FieldSnapshot, *, max_side: int = 200
+        self, snapshot: FieldSnapshot, *, max_side: int = 128
     ) -> UInt8[np.ndarray, "r c 3"]:
         """A small picture of the first held-out view beside the truth."""
         stride = max(1, math.ceil(max(self._posed.rows, self._posed.cols) / max_side))
@@ -132,5 +133,7 @@ def _psnr(color: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> flo
     squared = np.square(color - target, dtype=np.float64)
     if mask is not None:
         squared = squared[mask]
+    if squared.size == 0:
+        return float("nan")
     # a perfect picture would be infinite; 8-bit truth cannot show more than about 100 dB
     return float(-10.0 * np.log10(max(float(np.mean(squared)), 1e-10)))

@@ -1,0 +1,50 @@
+"""Repeats a faulty step from its saved state and looks for the first bad numbers."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from nerf import train_step
+
+from . import checkpoints, fault, nerf_job, nerf_setup, run_folder
+
+
+class Replay(NamedTuple):
+    """What the repeated step told."""
+
+    is_finite: bool
+    lines: tuple[str, ...]
+
+
+def replay(path: str) -> Replay:
+    """Repeats the step that stopped the run in folder `path`.
+
+    Raises:
+      FileNotFoundError: when the folder holds no run, or the run met no fault.
+    """
+    folder = run_folder.existing(path)
+    if not checkpoints.steps(folder.fault):
+        raise FileNotFoundError(f"{path}: this run met no fault; there is no {folder.fault}")
+    job, _ = nerf_job.read_job(folder)
+    setup = nerf_setup.prepare(job)
+    restored = checkpoints.restore(folder.fault, nerf_setup.state_shapes(setup))
+    lines = [f"step {restored.step}, saved with {restored.extra}"]
+    lines += [
+        f"before the step: {name} has {bad} of {size} values that are not finite"
+        for name, bad, size in fault.not_finite(restored.state)
+    ]
+    step = jax.jit(
+        lambda state, data, key: train_step.train_step(job.train, setup.sampler, state, data, key)
+    )
+    _, metrics = step(restored.state, setup.data, setup.run_key)
+    is_finite = bool(np.all(np.asarray(metrics.is_finite)))
+    shown = ("loss", "mse", "gradient_norm", "step_scale", "fill", "kept_rays")
+    lines += [f"the step again: {name} = {float(getattr(metrics, name)):.6g}" for name in shown]
+    if is_finite:
+        lines.append(
+            "the step is finite now: the fault came from outside (another device, version)"
+        )
+    else:
+        lines.append("the step is not finite again; its cause is in the state above or in its rays")
+    return Replay(is_finite=is_finite, lines=tuple(lines))

@@ -1,0 +1,38 @@
+"""A finished or stopped run, loaded for looking: its scene, its field, its renderer."""
+
+from typing import NamedTuple
+
+from nerf import images
+from nerf.images import FieldSnapshot
+
+from . import checkpoints, nerf_job, nerf_setup, run_folder
+from .nerf_evaluation import Evaluator
+from .nerf_setup import Setup
+from .run_folder import RunFolder
+
+
+class LoadedRun(NamedTuple):
+    """What `render` and `view` need."""
+
+    folder: RunFolder
+    setup: Setup
+    evaluator: Evaluator
+    snapshot: FieldSnapshot
+    step: int
+
+
+def load(path: str) -> LoadedRun:
+    """Loads a run's newest whole checkpoint.
+
+    Raises:
+      FileNotFoundError, ValueError: when there is no run, no checkpoint, or the data is gone.
+    """
+    folder = run_folder.existing(path)
+    job, _ = nerf_job.read_job(folder)
+    setup = nerf_setup.prepare(job)
+    restored = checkpoints.restore(folder.checkpoints, nerf_setup.state_shapes(setup))
+    for warning in restored.warnings:
+        print(f"warning: {warning}; showing step {restored.step}")
+    return LoadedRun(
+        folder, setup, Evaluator(setup), images.snapshot(restored.state), restored.step
+    )

@@ -1,0 +1,57 @@
+"""`hardlight render`: pictures and videos from a run's newest checkpoint."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from . import runtime
+
+OptionalNumber = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalText = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RenderCommand:
+    """Renders a run's held-out views, an orbit around its scene, or a camera path."""
+
+    examples: ClassVar[str] = """
+  hardlight render runs/blocks-uniform
+  hardlight render runs/blocks-uniform --what orbit --size 400 --frames 120
+  hardlight render runs/blocks-uniform --what path --path cameras.json"""
+
+    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    what: Literal["views", "orbit", "path"] = "orbit"
+    """views: every held-out view; orbit: a video around the scene; path: cameras from --path."""
+    path: OptionalText = None
+    """JSON file with {"frames": [{"transform_matrix": 4x4 camera to world, OpenGL axes}, ...]}."""
+    size: OptionalNumber = None
+    """Longer side of the pictures in pixels. Default: that of the training images."""
+    frames: int = 60
+    """Frames of the orbit."""
+    out: OptionalText = None
+    """Folder for the results. Default: RUN/images."""
+
+    def run(self) -> int:
+        """Renders and says where the results are."""
+        if (self.what == "path") != (self.path is not None):
+            raise ValueError("--what path and --path FILE belong together")
+        if self.frames < 1 or (self.size is not None and self.size < 1):
+            raise ValueError(
+                f"--frames and --size must be at least 1, got {self.frames}, {self.size}"
+            )
+        runtime.prepare()
+        from . import run_rendering
+
+        for path in run_rendering.render(
+            self.run_folder,
+            self.what,
+            path=None if self.path is None else Path(self.path),
+            size=self.size,
+            num_frames=self.frames,
+            out=None if self.out is None else Path(self.out),
+        ):
+            print(path)
+        return 0

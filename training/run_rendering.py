@@ -1,0 +1,82 @@
+"""Renders cameras of any kind from a loaded run and writes pictures or a video."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from rich.progress import track
+
+from nerf import images
+from scenes.cameras import Cameras, scale_pixels
+from scenes.posed_images import PosedImages
+
+from . import camera_paths, loaded_run, pictures, run_folder, video
+from .loaded_run import LoadedRun
+from .nerf_setup import bounds
+
+
+def render(
+    run: str,
+    what: Literal["views", "orbit", "path"],
+    *,
+    path: Path | None = None,
+    size: int | None = None,
+    num_frames: int = 60,
+    out: Path | None = None,
+) -> Iterator[Path]:
+    """Renders and writes; yields each file written.
+
+    Raises:
+      FileNotFoundError, ValueError, OSError: when the run, the camera path or the output folder
+        is not usable; before anything is rendered.
+    """
+    folder = run_folder.existing(run)
+    out = folder.images if out is None else out
+    run_folder.check_writable(out)
+    loaded = loaded_run.load(run)
+    scene = loaded.setup.scene
+    posed = scene.test if what == "views" else scene.train
+    if what == "views":
+        cameras = posed.cameras
+    elif what == "orbit":
+        cameras = camera_paths.orbit(posed, num_frames=num_frames)
+    else:
+        assert path is not None
+        cameras = camera_paths.read_path(path, posed)
+    frames = _frames(loaded, cameras, posed, size)
+    total = len(np.asarray(cameras.focal))
+    frames = track(frames, total=total, description=f"rendering {total} pictures", transient=True)
+    if what == "views":
+        for name, frame in zip(posed.names, frames, strict=True):
+            file = out / f"view-{name.replace('/', '-')}.png"
+            pictures.write_png(file, frame)
+            yield file
+    else:
+        yield video.write_video(out / what, list(frames), fps=24)
+
+
+def _frames(
+    loaded: LoadedRun, cameras: Cameras, posed: PosedImages, size: int | None
+) -> Iterator[UInt8[np.ndarray, "rows cols 3"]]:
+    rows, cols = fitted_size(posed.rows, posed.cols, size)
+    cameras = scale_pixels(cameras, np.array([cols / posed.cols, rows / posed.rows]))
+    for view in images.render_views(
+        loaded.evaluator.render,
+        loaded.snapshot,
+        bounds(posed),
+        cameras,
+        rows,
+        cols,
+        loaded.setup.background,
+    ):
+        yield pictures.to_uint8(view.color)
+
+
+def fitted_size(rows: int, cols: int, longest: int | None) -> tuple[int, int]:
+    """Scales a picture's sides so that the longer one is `longest`."""
+    if longest is None:
+        return rows, cols
+    scale = longest / max(rows, cols)
+    return max(1, round(rows * scale)), max(1, round(cols * scale))

@@ -1,0 +1,46 @@
+"""`hardlight view`: look around in a run from a web browser."""
+
+import dataclasses
+from typing import Annotated, ClassVar
+
+import tyro
+
+from . import runtime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewCommand:
+    """Opens a run in the browser: drag to look around, pictures are rendered as you move.
+
+    Needs the viewer extra: pip install "hardlight[viewer]".
+    """
+
+    examples: ClassVar[str] = """
+  hardlight view runs/blocks-uniform
+  hardlight view runs/blocks-uniform --port 9000 --size 320"""
+
+    run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    port: int = 8080
+    """Port of the local web server."""
+    host: str = "127.0.0.1"
+    """Address to serve on; 0.0.0.0 lets other machines in."""
+    size: int = 256
+    """Longer side of the pictures in pixels; while you move it is a quarter of this."""
+
+    def run(self) -> int:
+        """Serves until interrupted."""
+        if self.size < 16:
+            raise ValueError(f"--size must be at least 16, got {self.size}")
+        try:
+            import viser
+        except ImportError as error:
+            raise ValueError(
+                'the viewer needs the package viser: pip install "hardlight[viewer]"'
+            ) from error
+        del viser
+        runtime.prepare()
+        from . import viewer
+
+        viewer.serve(self.run_folder, host=self.host, port=self.port, size=self.size)
+        return 0
