@@ -6,12 +6,12 @@ et al. 2022, section 5.4).
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from . import hash_encoding, spherical_harmonics
 from .hash_encoding import HashEncodingConfig
@@ -103,6 +103,23 @@ class RadianceField(nn.Module):
         inputs = jnp.concatenate([geometry, harmonics.astype(geometry.dtype)], axis=-1)
         color = jax.nn.sigmoid(_run(self.color_network, inputs).astype(jnp.float32))
         return FieldSample(density=_activate(log_density), color=color)
+
+
+def init(config: FieldConfig, key: Key[Array, ""]) -> Any:
+    """Draws the parameters of a fresh field."""
+    return RadianceField(config).init(key, jnp.zeros((1, 3)), jnp.ones((1, 3)))
+
+
+def evaluate(
+    config: FieldConfig, params: Any, unit: Float[Array, "n 3"], directions: Float[Array, "n 3"]
+) -> FieldSample:
+    """Computes density and colour of points of the unit cube seen along unit directions."""
+    return cast(FieldSample, RadianceField(config).apply(params, unit, directions))
+
+
+def density(config: FieldConfig, params: Any, unit: Float[Array, "n 3"]) -> Float[Array, " n"]:
+    """Computes the density of points of the unit cube, for a third of the cost."""
+    return cast(Array, RadianceField(config).apply(params, unit, method="density"))
 
 
 def _run(layers, x):

@@ -178,7 +178,7 @@ def _locate(level: Level, points):
 
 def _encode_level(level: Level, table, points):
     cell, fraction, _ = _locate(level, points)
-    features = 0.0
+    features = jnp.zeros((points.shape[0], table.shape[1]), table.dtype)
     for corner in range(8):
         entry = corner_index(level, cell, corner)
         features = features + _corner_weight(fraction, corner)[:, None] * table.at[entry].get(
@@ -188,7 +188,7 @@ def _encode_level(level: Level, table, points):
 
 
 def _corner_weight(fraction, corner: int):
-    weight = 1.0
+    weight = jnp.ones_like(fraction[..., 0])
     for axis in range(3):
         f = fraction[..., axis]
         weight = weight * (f if corner >> axis & 1 else 1.0 - f)

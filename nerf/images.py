@@ -5,6 +5,7 @@ Chunk size and sample budget bound the memory, and because the image's size is a
 shape, every size runs the same program.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,8 +17,7 @@ from jaxtyping import Array, Float, Int
 from scenes.cameras import Cameras
 from scenes.rays import camera_rays
 
-from . import marching, rendering, volume_rendering
-from .fields import RadianceField
+from . import fields, marching, rendering, volume_rendering
 from .occupancy import OccupancyState
 from .rendering import SceneBounds
 from .train_step import NerfConfig
@@ -56,7 +56,6 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
     The function compiles once, for every image size and scene. `cameras` may hold one or many
     views.
     """
-    field = RadianceField(config.field)
 
     @jax.jit
     def render_chunk(
@@ -72,7 +71,7 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
         xy = jnp.stack([pixel % cols, pixel // cols], axis=-1).astype(jnp.float32) + 0.5
         rays = camera_rays(camera, jnp.zeros_like(pixel), xy)
         rendered = rendering.render_rays(
-            field.apply,
+            functools.partial(fields.evaluate, config.field),
             config.marching,
             config.occupancy,
             snapshot.params,

@@ -10,6 +10,7 @@ reproduces it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -25,8 +26,8 @@ from scenes.backgrounds import Background
 from scenes.posed_images import Pixels
 from scenes.rays import camera_rays
 
-from . import losses, marching, occupancy, rendering
-from .fields import FieldConfig, RadianceField
+from . import fields, losses, marching, occupancy, rendering
+from .fields import FieldConfig
 from .marching import MarchingConfig
 from .occupancy import OccupancyConfig, OccupancyState
 from .rendering import SceneBounds
@@ -166,8 +167,7 @@ def init_state(
 ) -> TrainState:
     """Draws a fresh field and sampler."""
     key_field, key_sampler = jax.random.split(key)
-    field = RadianceField(config.field)
-    params = field.init(key_field, jnp.zeros((1, 3)), jnp.ones((1, 3)))
+    params = fields.init(config.field, key_field)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -202,7 +202,6 @@ def train_step(
     run_key: Key[Array, ""],
 ) -> tuple[TrainState, StepMetrics]:
     """Does one step. Pure; `make_train_step` jits it."""
-    field = RadianceField(config.field)
     key = jax.random.fold_in(run_key, state.step)
     key_draw, key_turn, key_offset, key_background, key_grid = jax.random.split(key, 5)
     shortest = marching.shortest_step(config.marching, data.bounds.aabb)
@@ -229,7 +228,7 @@ def train_step(
 
     def loss_fn(params):
         render = rendering.render_packed(
-            field.apply,
+            functools.partial(fields.evaluate, config.field),
             config.marching,
             config.occupancy,
             params,
@@ -257,9 +256,7 @@ def train_step(
     updates, optimizer = make_optimizer(config).update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
 
-    def density(unit) -> Array:
-        return field.apply(params, unit, method="density")  # pyright: ignore[reportReturnType]
-
+    density = functools.partial(fields.density, config.field, params)
     grid = jax.lax.cond(
         is_finite & (state.step % config.occupancy_every == config.occupancy_every - 1),
         lambda grid: occupancy.update(config.occupancy, key_grid, grid, density, step=shortest),

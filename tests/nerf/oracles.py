@@ -35,7 +35,7 @@ def hash_encode(levels, tables, point):
 
 
 def march(occupied, resolution, low, high, origin, direction, far, start, step, count):
-    """Distances of one ray's samples: candidates in occupied cells before the ray leaves the box."""
+    """Distances of one ray's samples: candidates in occupied cells, until it leaves the box."""
     with np.errstate(divide="ignore"):
         a, b = (low - origin) / direction, (high - origin) / direction
     leave = min(np.min(np.maximum(a, b)), far)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nerf import images, marching, occupancy, rendering, train_step
+from nerf import fields, images, marching, occupancy, rendering, train_step
 from nerf.fields import FieldSample
 from scenes.rays import view_rays
 from tests.variants import count_compilations
@@ -72,7 +72,7 @@ def state(data, sampler):
 
 
 def test_training_and_viewing_renders_agree(data, rays, state):
-    field = train_step.RadianceField(TINY.field).apply
+    field = functools.partial(fields.evaluate, TINY.field)
     config = dataclasses.replace(TINY.marching, budget=16384)
     step = marching.shortest_step(config, data.bounds.aabb)
 
