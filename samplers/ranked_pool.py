@@ -1,12 +1,12 @@
 """`top_k` and `curriculum`: only the hardest, or only the easiest, share of the tiles. Biased.
 
-Tiles are ranked by their recent loss every `rank_frequency` steps; draws are uniform over the pixels
-of the pool, with a share λ from everywhere so that scores outside the pool stay alive. Weights are
-(1 / (N q))^correction with correction 0 by default: the preference is the point.
+Tiles are ranked by their recent loss every `rank_frequency` steps; draws are uniform over the
+pixels of the pool, with a share λ from everywhere so that scores outside it stay alive. Weights
+are (1 / (N q))^correction with correction 0 by default: the preference is the point.
 
-`top_k` keeps the pool's share fixed; it finds hard regions fast and forgets the rest, so use it with
-a floor or inside `mixed`. `curriculum` lets the share of the easiest grow from `first_fraction` to
-all, as the square root of progress.
+`top_k` keeps the pool's share fixed; it finds hard regions fast and forgets the rest, so use it
+with a floor or inside `mixed`. `curriculum` lets the share of the easiest grow from
+`first_fraction` to all, as the square root of progress.
 
 Source: online hard example mining (Shrivastava et al. 2016); competence-based curriculum
 (Platanios et al. 2019).
@@ -158,7 +158,9 @@ def update(
     )
     pool = jax.lax.cond(
         is_due,
-        lambda: _rank(config, written, step),
+        lambda: rank_tiles(
+            grid, written, pool_fraction(config, step), is_hardest=config.is_hardest
+        ),
         lambda: state.pool,
     )
     return RankedPoolState(written, pool, mean, step)
@@ -175,15 +177,20 @@ def pool_fraction(config: RankedPoolConfig, step: Int[Array, ""]) -> Float[Array
     return config.first_fraction + (config.last_fraction - config.first_fraction) * progress
 
 
-def _rank(
-    config: RankedPoolConfig, score_pyramid: WeightPyramid, step: Int[Array, ""]
+def rank_tiles(
+    grid: TileGrid,
+    score_pyramid: WeightPyramid,
+    fraction: float | Float[Array, ""],
+    *,
+    is_hardest: bool,
 ) -> WeightPyramid:
-    grid = config.grid
+    """Puts the hardest or easiest share of the tiles into a pool, weighted by area; O(N log N)."""
     score = pyramid.leaf_weights(score_pyramid, grid.num_tiles)
-    order = jnp.argsort(-score if config.is_hardest else score)
-    size = jnp.maximum(jnp.ceil(pool_fraction(config, step) * grid.num_tiles), 1.0)
+    order = jnp.argsort(-score if is_hardest else score)
+    size = jnp.maximum(jnp.ceil(fraction * grid.num_tiles), 1.0)
     is_in = jnp.zeros(grid.num_tiles, bool).at[order].set(jnp.arange(grid.num_tiles) < size)
-    return pyramid.build(jnp.where(is_in, grid.areas(), 0.0), fan_out=score_pyramid.leaves.shape[1])
+    fan = score_pyramid.leaves.shape[1]
+    return pyramid.build(jnp.where(is_in, grid.areas(), 0.0), fan_out=fan)
 
 
 def _uniform_fraction(config: RankedPoolConfig, state: RankedPoolState) -> Float[Array, ""]:

@@ -7,8 +7,23 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from . import error_weighted, uniform
+from . import (
+    depth_guided,
+    epochs,
+    error_weighted,
+    failure_bins,
+    mixed,
+    multi_scale,
+    prior_weighted,
+    ranked_pool,
+    soft_mining,
+    spatial,
+    stratified,
+    uniform,
+    views,
+)
 from .base import MAX_ITEMS, Sampler
+from .failure_bins_presets import PRESETS
 
 Kind = Literal["rays", "motion", "views", "points"]
 
@@ -56,6 +71,26 @@ ENTRIES: dict[str, Entry] = {
             source="textbook",
         ),
         Entry(
+            name="uniform_epochs",
+            summary="every pixel once per epoch, in random order",
+            kind="rays",
+            config=epochs.EpochsConfig,
+            make=epochs.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="Black & Rogaway 2002",
+        ),
+        Entry(
+            name="stratified",
+            summary="one pixel from each of n equal parts of the images",
+            kind="rays",
+            config=stratified.StratifiedConfig,
+            make=stratified.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="textbook",
+        ),
+        Entry(
             name="error_weighted",
             summary="pixels in proportion to their recent loss, with a uniform floor",
             kind="rays",
@@ -64,6 +99,240 @@ ENTRIES: dict[str, Entry] = {
             is_unbiased=True,
             is_exact=True,
             source="Schaul et al. 2016; Hesterberg 1995",
+        ),
+        Entry(
+            name="spatial",
+            summary="image tiles in proportion to their recent loss: the default choice",
+            kind="rays",
+            config=spatial.SpatialConfig,
+            make=spatial.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="error maps of instant-ngp and torch-ngp, with exact weights",
+        ),
+        Entry(
+            name="progressive",
+            summary="spatial, from uniform to error-driven over a ramp and back at the end",
+            kind="rays",
+            config=spatial.SpatialConfig,
+            make=spatial.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="error-driven ray sampling with a gradual transition",
+            preset={"warmup_steps": 100, "ramp_steps": 2000},
+        ),
+        Entry(
+            name="multi_scale",
+            summary="coarse-to-fine over the levels of one pyramid of tiles",
+            kind="rays",
+            config=multi_scale.MultiScaleConfig,
+            make=multi_scale.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="Morton 1966; multi-scale error maps",
+        ),
+        Entry(
+            name="mixed",
+            summary="error-weighted, top-k and uniform with adaptive shares",
+            kind="rays",
+            config=mixed.MixedConfig,
+            make=mixed.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="Douc et al. 2007",
+        ),
+        Entry(
+            name="top_k",
+            summary="only the hardest share of the tiles",
+            kind="rays",
+            config=ranked_pool.RankedPoolConfig,
+            make=ranked_pool.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="Shrivastava et al. 2016",
+        ),
+        Entry(
+            name="curriculum",
+            summary="easy tiles first, then all",
+            kind="rays",
+            config=ranked_pool.RankedPoolConfig,
+            make=ranked_pool.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="Platanios et al. 2019",
+            preset={
+                "is_hardest": False,
+                "first_fraction": 0.3,
+                "last_fraction": 1.0,
+                "grow_steps": 2000,
+            },
+        ),
+        Entry(
+            name="edges",
+            summary="pixels in proportion to the image gradient",
+            kind="rays",
+            config=prior_weighted.PriorWeightedConfig,
+            make=prior_weighted.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="EGRA (Gai et al. 2023)",
+            needs=("images",),
+        ),
+        Entry(
+            name="semantic",
+            summary="pixels at the boundaries between labels",
+            kind="rays",
+            config=prior_weighted.PriorWeightedConfig,
+            make=prior_weighted.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="semantic priors as a draw with exact weights",
+            needs=("labels",),
+            preset={"kind": "boundaries"},
+        ),
+        Entry(
+            name="temporal",
+            summary="frames x tiles of a video, by loss and change between frames",
+            kind="rays",
+            config=spatial.SpatialConfig,
+            make=spatial.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="DyNeRF (Li et al. 2022)",
+            needs=("images",),
+            preset={"prior": "change", "prior_fraction": 0.3},
+        ),
+        Entry(
+            name="soft_mining",
+            summary="pixels that walk towards high loss (Langevin), tied step and noise",
+            kind="rays",
+            config=soft_mining.SoftMiningConfig,
+            make=soft_mining.make,
+            is_unbiased=False,
+            is_exact=False,
+            source="Kheradmand et al. 2024",
+            needs=("images",),
+        ),
+        Entry(
+            name="soft_mining_released",
+            summary="the same as the published program does it",
+            kind="rays",
+            config=soft_mining.SoftMiningConfig,
+            make=soft_mining.make,
+            is_unbiased=False,
+            is_exact=False,
+            source="Kheradmand et al. 2024",
+            needs=("images",),
+            preset={"is_released": True},
+        ),
+        Entry(
+            name="failure_bins",
+            summary="motion starts by failures over exposure, with look-back, floor and cap",
+            kind="motion",
+            config=failure_bins.FailureBinsConfig,
+            make=failure_bins.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="BeyondMimic, SONIC, TextOp; Oudeyer et al. 2007",
+        ),
+        Entry(
+            name="beyondmimic_released",
+            summary="failure counts with an additive prior",
+            kind="motion",
+            config=failure_bins.FailureBinsConfig,
+            make=failure_bins.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="Liao et al. 2025, program",
+            preset=PRESETS["beyondmimic_released"],
+        ),
+        Entry(
+            name="beyondmimic_paper",
+            summary="failure counts, look-back of three bins, true floor",
+            kind="motion",
+            config=failure_bins.FailureBinsConfig,
+            make=failure_bins.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="Liao et al. 2025, paper",
+            preset=PRESETS["beyondmimic_paper"],
+        ),
+        Entry(
+            name="motion_bins_proposal",
+            summary="smoothed ratio of totals, look-back of five bins",
+            kind="motion",
+            config=failure_bins.FailureBinsConfig,
+            make=failure_bins.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="rule for 1-second motion bins",
+            preset=PRESETS["motion_bins_proposal"],
+        ),
+        Entry(
+            name="sonic",
+            summary="failure rates without forgetting, clipped, long look-back",
+            kind="motion",
+            config=failure_bins.FailureBinsConfig,
+            make=failure_bins.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="Luo et al. 2025",
+            preset=PRESETS["sonic"],
+        ),
+        Entry(
+            name="textop",
+            summary="failure rates per clip to a power",
+            kind="motion",
+            config=failure_bins.FailureBinsConfig,
+            make=failure_bins.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="TextOp 2025",
+            preset=PRESETS["textop"],
+        ),
+        Entry(
+            name="views",
+            summary="cameras by loss and staleness",
+            kind="views",
+            config=views.ViewsConfig,
+            make=views.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="Jiang et al. 2021",
+        ),
+        Entry(
+            name="views_rounds",
+            summary="every camera once per round, weighted order",
+            kind="views",
+            config=views.ViewsConfig,
+            make=views.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="textbook",
+            preset={"method": "rounds"},
+        ),
+        Entry(
+            name="views_farthest",
+            summary="cameras in farthest-point order",
+            kind="views",
+            config=views.ViewsConfig,
+            make=views.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="Eldar et al. 1997",
+            needs=("centres",),
+            preset={"method": "farthest"},
+        ),
+        Entry(
+            name="depth_guided",
+            summary="points around a depth prior, mixed with strata",
+            kind="points",
+            config=depth_guided.DepthGuidedConfig,
+            make=depth_guided.make,
+            is_unbiased=True,
+            is_exact=True,
+            source="DONeRF (Neff et al. 2021)",
+            needs=("depth", "sigma"),
         ),
     )
 }
@@ -86,6 +355,33 @@ def default_options(name: str) -> dict[str, Any]:
     }
 
 
+def make_sampler(name: str, settings: Mapping[str, object]) -> Sampler:
+    """Makes any registered sampler from the settings of its config, on top of its preset.
+
+    Raises:
+      ValueError: for an unknown name or setting, and for settings that are missing or impossible.
+
+    >>> make_sampler("views", {"num_views": 8, "batch_size": 2}).config.method
+    'independent'
+    """
+    entry = _entry(name)
+    fields = {field.name: field for field in dataclasses.fields(entry.config)}
+    unknown = sorted(set(settings) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"{name} has no setting {', '.join(unknown)}; its settings: {', '.join(fields)}"
+        )
+    merged = {**entry.preset, **settings}
+    missing = [
+        key
+        for key, field in fields.items()
+        if field.default is dataclasses.MISSING and key not in merged
+    ]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}")
+    return entry.make(entry.config(**merged))
+
+
 def make_ray_sampler(
     name: str,
     *,
@@ -102,7 +398,7 @@ def make_ray_sampler(
       options: settings that differ from the defaults, by field name of the config.
     Raises:
       ValueError: for an unknown name or option, listing the known ones; for impossible
-        settings; for sets of 2^31 pixels or more.
+        settings; for sets of 2^31 pixels or more where single pixels are indexed.
 
     >>> make_ray_sampler("uniform", num_views=2, rows=4, cols=4, batch_size=8).config
     UniformConfig(num_items=32, batch_size=8)
@@ -113,15 +409,16 @@ def make_ray_sampler(
     if min(num_views, rows, cols) < 1:
         raise ValueError(f"needs at least one pixel, got {num_views} x {rows} x {cols}")
     num_items = num_views * rows * cols
-    if num_items > MAX_ITEMS:
+    fields = {field.name: field for field in dataclasses.fields(entry.config)}
+    if "num_items" in fields and num_items > MAX_ITEMS:
         raise ValueError(f"needs fewer than 2^31 pixels, got {num_views} x {rows} x {cols}")
     given = dict(options or {})
-    fields = {field.name: field for field in dataclasses.fields(entry.config)}
     unknown = sorted(set(given) - (set(fields) - set(_IMAGE_FIELDS)))
     if unknown:
-        known = default_options(name)
-        listed = ", ".join(f"{key}={value!r}" for key, value in known.items()) or "none"
-        raise ValueError(f"{name} has no option {', '.join(unknown)}; its options: {listed}")
+        known = ", ".join(f"{key}={value!r}" for key, value in default_options(name).items())
+        raise ValueError(
+            f"{name} has no option {', '.join(unknown)}; its options: {known or 'none'}"
+        )
     known_sizes = {
         "num_views": num_views,
         "rows": rows,
@@ -130,7 +427,7 @@ def make_ray_sampler(
         "batch_size": batch_size,
     }
     sizes = {key: value for key, value in known_sizes.items() if key in fields}
-    return entry.make(entry.config(**{**entry.preset, **given, **sizes}))
+    return make_sampler(name, {**given, **sizes})
 
 
 def _entry(name: str) -> Entry:

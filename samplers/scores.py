@@ -97,7 +97,7 @@ def failure_rate(
     failures: Float[Array, "*n"],
     exposure: Float[Array, "*n"],
     *,
-    prior_failures: float = 1.0,
+    prior_failures: float | Float[Array, ""] = 1.0,
     prior_exposure: float = 2.0,
 ) -> Float[Array, "*n"]:
     """Computes the posterior mean (F + a) / (N + a + b) of a Beta prior; b = prior_exposure - a.

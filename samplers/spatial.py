@@ -114,7 +114,8 @@ class SpatialConfig:
         ):
             raise ValueError(
                 f"patches of {grid.tile} x {grid.tile} need rows and cols divisible by {grid.tile} "
-                f"and batch_size by {grid.tile**2}, got {self.rows} x {self.cols}, {self.batch_size}"
+                f"and batch_size by {grid.tile**2}, got {self.rows} x {self.cols} and "
+                f"{self.batch_size}"
             )
 
     @property

@@ -1,8 +1,8 @@
 """`stratified`: one pixel from each of n equal parts of the images. Unbiased, weights about 1.
 
-Pixels are counted through tile by tile and the count is cut into n runs of nearly equal length; each
-run gives one pixel of the batch. So every batch covers every region of every image as evenly as
-its size allows, and the mean over a batch varies less than with independent draws wherever
+Pixels are counted through tile by tile and the count is cut into n runs of nearly equal length;
+each run gives one pixel of the batch. So every batch covers every region of every image as evenly
+as its size allows, and the mean over a batch varies less than with independent draws wherever
 neighbouring pixels resemble each other.
 
 Source: textbook stratified sampling.
