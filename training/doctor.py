@@ -31,7 +31,7 @@ class DoctorCommand:
         """Prints the findings; exit code 1 when one of them is an error."""
         from rich.console import Console
 
-        console = Console(highlight=False)
+        console = Console(highlight=False, soft_wrap=True)
         colors = {"ok": "green", "note": "blue", "warning": "yellow", "error": "red"}
         worst = 0
         for finding in examine():

@@ -1,5 +1,6 @@
 """One radiance-field run from start, or from its last checkpoint, to its report."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,26 +30,41 @@ from .run_folder import RunFolder
 from .run_log import RunLog
 
 
-def start(
-    job: NerfJob, *, out: str | None = None, scene: SplitImages | None = None
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What several runs on one scene have in common, so that it is made once.
+
+    Attributes:
+      scene: the images.
+      evaluator: renders the held-out views; its program is compiled once.
+      steps: compiled train steps by what they were compiled for; filled by the runs.
+    """
+
+    scene: SplitImages
+    evaluator: Evaluator
+    steps: dict[Any, Any]
+
+
+def start(job: NerfJob, *, out: str | None = None, shared: Shared | None = None) -> dict[str, Any]:
     """Begins a run in a new folder; returns its summary.
 
     Raises:
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
     """
     folder = run_folder.create(out or run_folder.unused("runs", _default_name(job)))
-    setup = nerf_setup.prepare(job, scene)
+    setup = nerf_setup.prepare(job, None if shared is None else shared.scene)
     run_folder.write_json(
         folder.config,
         {"config": config_json.to_json(job), "data": nerf_setup.fingerprint(setup.scene)},
     )
     for note in setup.scene.notes:
         print(f"note: {note}")
-    return _train(setup, folder, nerf_setup.first_state(setup), Progress(), resumed_at=None)
+    return _train(setup, folder, None, Progress(), resumed_at=None, shared=shared)
 
 
-def resume(path: str, *, asked: NerfCommand | None = None) -> dict[str, Any]:
+def resume(
+    path: str, *, asked: NerfCommand | None = None, shared: Shared | None = None
+) -> dict[str, Any]:
     """Goes on with a run from its last whole checkpoint; returns its summary.
 
     Raises:
@@ -60,7 +76,7 @@ def resume(path: str, *, asked: NerfCommand | None = None) -> dict[str, Any]:
     if asked is not None:
         nerf_options.refuse_changes(asked, job, path)
     run_folder.check_writable(folder.path)
-    setup = nerf_setup.prepare(job)
+    setup = nerf_setup.prepare(job, None if shared is None else shared.scene)
     found = nerf_setup.fingerprint(setup.scene)
     for split, facts in found.items():
         if stored.get(split) != facts:
@@ -69,13 +85,13 @@ def resume(path: str, *, asked: NerfCommand | None = None) -> dict[str, Any]:
             )
     if not checkpoints.steps(folder.checkpoints):
         print(f"{path}: stopped before its first checkpoint, so it begins again")
-        return _train(setup, folder, nerf_setup.first_state(setup), Progress(), resumed_at=-1)
+        return _train(setup, folder, None, Progress(), resumed_at=-1, shared=shared)
     restored = checkpoints.restore(folder.checkpoints, nerf_setup.state_shapes(setup))
     for warning in restored.warnings:
         print(f"warning: {warning}; going back to step {restored.step}")
     print(f"{path}: going on after step {restored.step} of {job.train.num_steps}")
     progress = Progress(**restored.extra)
-    return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
+    return _train(setup, folder, restored.state, progress, resumed_at=restored.step, shared=shared)
 
 
 def read_job(folder: RunFolder) -> tuple[NerfJob, dict[str, Any]]:
@@ -92,7 +108,13 @@ def read_job(folder: RunFolder) -> tuple[NerfJob, dict[str, Any]]:
 
 
 def _train(
-    setup: Setup, folder: RunFolder, state: Any, progress: Progress, *, resumed_at: int | None
+    setup: Setup,
+    folder: RunFolder,
+    state: Any,
+    progress: Progress,
+    *,
+    resumed_at: int | None,
+    shared: Shared | None,
 ) -> dict[str, Any]:
     job = setup.job
     log = RunLog(folder, resumed_at=resumed_at)
@@ -110,9 +132,9 @@ def _train(
             )
             loop = Loop(
                 setup,
-                state,
+                nerf_setup.first_state(setup) if state is None else state,
                 progress,
-                evaluator=Evaluator(setup),
+                evaluator=Evaluator(setup) if shared is None else shared.evaluator,
                 folder=folder,
                 log=log,
                 saver=saver,
@@ -120,8 +142,7 @@ def _train(
                 stop=stop,
             )
             del state
-            view.say("compiling the train step ...")
-            loop.compile()
+            loop.compile({} if shared is None else shared.steps)
             ended_by = loop.run()
             if ended_by == "interrupt":
                 saver.close()

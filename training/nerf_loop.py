@@ -27,6 +27,7 @@ from .run_folder import RunFolder
 from .run_log import RunLog
 
 Clock = Callable[[], float]
+CompiledStep = Callable[..., tuple[TrainState, StepMetrics]]
 
 
 @dataclasses.dataclass
@@ -69,15 +70,24 @@ class Loop:
         self._saver, self._view, self._stop, self._clock = saver, view, stop, clock
         self._started_at = (progress.step, progress.train_seconds)
         self._last_save = clock()
-        self._compiled: Callable[..., tuple[TrainState, StepMetrics]] | None = None
+        self._compiled: CompiledStep | None = None
 
-    def compile(self) -> None:
-        """Compiles the step; counted apart from training."""
-        start = self._clock()
-        step = cast(Any, make_train_step(self.setup.job.train, self.setup.sampler))
-        lowered = step.lower(self.state, self.setup.data, self.setup.run_key)
-        self._compiled = lowered.compile()
-        self.progress.compile_seconds += self._clock() - start
+    def compile(self, known: dict[Any, CompiledStep] | None = None) -> None:
+        """Compiles the step; counted apart from training.
+
+        Args:
+          known: compiled steps of earlier runs on the same images, to use and to add to.
+        """
+        known = {} if known is None else known
+        name = (self.setup.job.train, self.setup.sampler.config)
+        if name not in known:
+            self._view.say("compiling the train step ...")
+            start = self._clock()
+            step = cast(Any, make_train_step(self.setup.job.train, self.setup.sampler))
+            lowered = step.lower(self.state, self.setup.data, self.setup.run_key)
+            known[name] = lowered.compile()
+            self.progress.compile_seconds += self._clock() - start
+        self._compiled = known[name]
 
     def run(self) -> str:
         """Trains to the end; returns why it ended: "steps", "seconds" or "interrupt".

@@ -1,0 +1,135 @@
+"""`hardlight compare nerf`: the flags, and what they ask for."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from . import config_json, runtime
+from .nerf_command import (
+    Assignments,
+    BackgroundChoice,
+    NerfCommand,
+    OptionalFloat,
+    OptionalInt,
+    OptionalStr,
+    PresetChoice,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareNerfCommand:
+    """Trains the same radiance field with several samplers at an equal budget, and reports.
+
+    Every sampler gets the same scenes, steps, rays and seeds. The report compares them at equal
+    rays and at equal seconds, and says plainly who wins, loses, or makes no clear difference.
+    """
+
+    examples: ClassVar[str] = """
+  hardlight compare nerf --data synthetic:detail
+  hardlight compare nerf --data lego/ --samplers uniform,error_weighted --seeds 3 --steps 1000
+  hardlight compare nerf --resume runs/compare-lego"""
+
+    data: OptionalStr = None
+    """Folder of posed images, or synthetic:NAME."""
+    samplers: str = "uniform,error_weighted"
+    """Names with commas between; the first is the baseline."""
+    seeds: int = 1
+    """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
+    steps: OptionalInt = None
+    """Training steps of every run. Default: the preset's."""
+    seconds: OptionalFloat = None
+    """Stop every run after so many seconds of training."""
+    target: OptionalFloat = None
+    """PSNR whose first crossing is timed. Default: the highest that every run reaches."""
+    rays: OptionalInt = None
+    """Rays per step. Default: the preset's."""
+    seed: OptionalInt = None
+    """The first seed. Default 0."""
+    background: BackgroundChoice = None
+    """Behind transparent pixels in training. Default random."""
+    downscale: OptionalFloat = None
+    """Divide the images' sides by this."""
+    size: OptionalInt = None
+    """Side of the images of a synthetic scene, in pixels. Default 100."""
+    views: OptionalInt = None
+    """Training views of a synthetic scene. Default 40."""
+    preset: PresetChoice = None
+    """Settings by machine; auto takes gpu when JAX finds an accelerator."""
+    set: Assignments = ()
+    """Any other setting, as for hardlight nerf; SAMPLER:NAME=VALUE sets one sampler's option."""
+    out: OptionalStr = None
+    """Folder for the results. Default: runs/compare-SCENE, with a number when taken."""
+    resume: OptionalStr = None
+    """Go on with the comparison in this folder; finished runs are kept."""
+
+    def run(self) -> int:
+        """Compares, or goes on comparing."""
+        if (self.data is None) == (self.resume is None):
+            raise ValueError("say either --data FOLDER, to start, or --resume COMPARISON")
+        if self.resume is not None and self.out is not None:
+            raise ValueError("--resume writes into the comparison's own folder; leave out --out")
+        names = [name.strip() for name in self.samplers.split(",") if name.strip()]
+        options = self._sampler_options(names)
+        runtime.prepare()
+        from . import compare_runs, nerf_options, run_folder, terminal_table
+        from .compare_config import NerfComparison
+        from .nerf_config import OutputConfig, SamplerConfig, SamplerOption
+
+        if self.resume is not None:
+            folder = Path(self.resume)
+            results = compare_runs.resume(folder)
+        else:
+            assert self.data is not None
+            plain = tuple(item for item in self.set if ":" not in item.split("=", 1)[0])
+            base = nerf_options.build(
+                NerfCommand(
+                    data=self.data,
+                    steps=self.steps,
+                    seconds=self.seconds,
+                    rays=self.rays,
+                    seed=self.seed,
+                    background=self.background,
+                    downscale=self.downscale,
+                    size=self.size,
+                    views=self.views,
+                    preset=self.preset,
+                    set_=plain,
+                )
+            )
+            outputs = OutputConfig(num_pictures=2, video_frames=0)
+            comparison = NerfComparison(
+                base=dataclasses.replace(base, outputs=outputs),
+                samplers=tuple(
+                    SamplerConfig(
+                        name=name,
+                        options=tuple(
+                            SamplerOption(name=option, value=config_json.parse_value(text))
+                            for option, text in options.get(name, {}).items()
+                        ),
+                    )
+                    for name in names
+                ),
+                num_seeds=self.seeds,
+                target=self.target,
+            )
+            name = Path(self.data.removeprefix("synthetic:")).name
+            folder = Path(self.out) if self.out else run_folder.unused("runs", f"compare-{name}")
+            results = compare_runs.start(comparison, folder)
+        terminal_table.show(results)
+        print(f"report: {folder / 'report.html'}")
+        return 0
+
+    def _sampler_options(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """Sorts SAMPLER:NAME=VALUE words by sampler.
+
+        Raises:
+          ValueError: for a sampler that is not compared.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for name, value in config_json.parse_assignments(self.set, "--set").items():
+            sampler, is_option, option = name.partition(":")
+            if is_option:
+                if sampler not in names:
+                    raise ValueError(f"--set {name}: {sampler} is not among the samplers compared")
+                found.setdefault(sampler, {})[option] = value
+        return found

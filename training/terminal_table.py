@@ -1,0 +1,27 @@
+"""A comparison's table and verdicts on the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from . import compare_report
+
+
+def show(results: dict[str, Any]) -> None:
+    """Prints the table, one column per sampler, and the verdicts."""
+    console = Console(highlight=False, soft_wrap=True)
+    header, rows, best = compare_report.table_rows(results)
+    table = Table(box=None, header_style="bold", padding=(0, 2))
+    table.add_column(results["data"])
+    for row in rows:
+        table.add_column(row[0], justify="right")
+    for place in range(1, len(header)):
+        cells = [
+            f"[green]{row[place]}[/green]" if (number, place) in best else row[place]
+            for number, row in enumerate(rows)
+        ]
+        table.add_row(header[place], *cells)
+    console.print(table)
+    for verdict in results["verdicts"]:
+        console.print(verdict["sentence"])
