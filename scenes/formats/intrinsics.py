@@ -135,10 +135,10 @@ def check_image_size(intrinsics: Intrinsics, image_size: tuple[int, int], where:
     """Refuses images whose shape is not that of the intrinsics, as of a photo turned by 90 degrees.
 
     Raises:
-      ValueError: naming both sizes, if the sides differ by more than 2 % after scaling.
+      ValueError: naming both sizes, if they differ by more than 2 % and a pixel after scaling.
     """
-    factor = np.array(image_size) / intrinsics.size
-    if abs(factor[0] / factor[1] - 1) > 0.02:
+    expected = intrinsics.size[0] * image_size[1] / intrinsics.size[1]
+    if abs(expected - image_size[0]) > max(1.0, 0.02 * image_size[0]):
         cols, rows = intrinsics.size
         raise ValueError(
             f"{where}: intrinsics are for {cols:g} x {rows:g} pixels, the image has "
