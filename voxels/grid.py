@@ -148,9 +148,15 @@ def harden(grid: VoxelGrid) -> tuple[Float[Array, "x y z"], Float[Array, "x y z 
 
     Occupancy logits are passed on; the renderer's `hard` alpha makes them binary.
     """
-    probs = jax.nn.softmax(grid.material_logits, axis=-1)
+    return grid.occupancy_logits, blend_hard(jax.nn.softmax(grid.material_logits, axis=-1), 1.0)
+
+
+def blend_hard(
+    probs: Float[Array, "*cells materials"], hardness: float | Float[Array, ""]
+) -> Float[Array, "*cells materials"]:
+    """Moves probabilities towards one-hot by `hardness` in value, not at all in gradient."""
     one_hot = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1], dtype=probs.dtype)
-    return grid.occupancy_logits, probs + jax.lax.stop_gradient(one_hot - probs)
+    return probs + hardness * jax.lax.stop_gradient(one_hot - probs)
 
 
 def map_from_grid(grid: VoxelGrid, names: tuple[str, ...], scale: float) -> BlockMap:

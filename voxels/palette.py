@@ -106,9 +106,9 @@ def light_factors(lighting: Lighting) -> Float[Array, "6 3"]:
     towards_sun = -sun / jnp.sqrt(jnp.sum(sun * sun))
     cosine = jnp.maximum(normals @ towards_sun, 0.0)
     up = jnp.clip(normals[:, 1:2] * 0.5 + 0.5, 0.0, 1.0)
-    horizon, sky = jnp.asarray(lighting.horizon), jnp.asarray(lighting.sky)
+    horizon, sky = jnp.asarray(lighting.horizon)[None], jnp.asarray(lighting.sky)[None]
     ambient = jnp.asarray(lighting.ambient) * (horizon + (sky - horizon) * up)
-    return ambient + cosine[:, None] * jnp.asarray(lighting.sun_color)
+    return ambient + cosine[:, None] * jnp.asarray(lighting.sun_color)[None]
 
 
 def lit_colors(palette: Palette, lighting: Lighting) -> Float[Array, "materials 6 3"]:
@@ -118,4 +118,4 @@ def lit_colors(palette: Palette, lighting: Lighting) -> Float[Array, "materials 
     Differentiable in the palette and the lighting where the clamp does not bind.
     """
     base = jnp.asarray(palette.colors)[:, _SLOT_OF_FACE]
-    return jnp.clip(base * light_factors(lighting), 0.0, 1.0)
+    return jnp.clip(base * light_factors(lighting)[None], 0.0, 1.0)

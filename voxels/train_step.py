@@ -17,11 +17,11 @@ from jaxtyping import Array, Float, Int, Key
 from samplers.base import Draw, Feedback, Sampler
 from scenes.cameras import Cameras
 
-from .grid import VoxelGrid, temper
+from .grid import VoxelGrid, blend_hard, temper
 from .guidance.protocol import Guidance, Pull, Query, ask
 from .losses import LossWeights, Priors, grid_loss
 from .rendering.images import RenderConfig, render_views
-from .schedules import geometric
+from .schedules import geometric, linear
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,8 @@ class TrainConfig:
       temperature_start, temperature_end: logits are divided by this, falling geometrically; low
         at the end, so that what was optimised is what is exported.
       material_temperature_end: the same for materials, which start at 1.
+      hardness_end: share of the likeliest material alone in what is rendered, rising linearly
+        from 0; gradients stay those of the softmax (straight-through).
       max_gradient_norm: the gradient is scaled down to this L2 norm; 0 leaves it alone.
       max_logit: logits are kept within this of zero, so that none is out of reach of a gradient.
       losses: weights of the priors.
@@ -47,6 +49,7 @@ class TrainConfig:
     temperature_start: float = 1.0
     temperature_end: float = 0.25
     material_temperature_end: float = 0.5
+    hardness_end: float = 0.0
     max_gradient_norm: float = 0.0
     max_logit: float = 8.0
     losses: LossWeights = dataclasses.field(default_factory=LossWeights)
@@ -56,8 +59,8 @@ class TrainConfig:
         heats = (self.temperature_start, self.temperature_end, self.material_temperature_end)
         if min(*rates, *heats, self.max_logit) <= 0 or self.num_steps < 1:
             raise ValueError("learning rates, temperatures, max_logit and num_steps must be > 0")
-        if self.max_gradient_norm < 0:
-            raise ValueError("max_gradient_norm must be at least 0")
+        if self.max_gradient_norm < 0 or not 0 <= self.hardness_end <= 1:
+            raise ValueError("needed max_gradient_norm >= 0 and hardness_end within [0, 1]")
 
 
 class World(NamedTuple):
@@ -130,6 +133,9 @@ def render_at(
     heat, material_heat = temperature(config, step)
     logits, _ = temper(grid, heat)
     _, probs = temper(grid, material_heat)
+    if config.hardness_end:
+        hardness = linear(0.0, config.hardness_end, step / config.num_steps)
+        probs = blend_hard(probs, hardness)
     images = render_views(config.render, logits, probs, world.lit, world.sky, world.cameras, views)
     return images.color
 

@@ -89,7 +89,7 @@ def mixture_noise(
     axes = tuple(range(1, noisy.ndim))
     lift = (-1, *[1] * (noisy.ndim - 1))
     variance = abar * spread**2 + 1.0 - abar
-    offsets = noisy - jnp.sqrt(abar).reshape(lift) * modes
+    offsets = noisy[None] - jnp.sqrt(abar).reshape(1, *lift) * modes
     squares = jnp.sum(jnp.square(offsets), axis=tuple(a + 1 for a in axes))
     is_possible = (shares > 0)[:, None]
     log_share = jnp.where(

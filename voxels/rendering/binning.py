@@ -57,7 +57,7 @@ class TileSpan(NamedTuple):
 
 def visibility_key(cells: Int[Array, "*cells 3"], eye: Float[Array, " 3"]) -> Int[Array, "*cells"]:
     """Steps between the eye's cell and each cell: sorts crossings of all rays front to back."""
-    return jnp.sum(jnp.abs(cells - eye_cell(eye)), axis=-1)
+    return jnp.sum(jnp.abs(cells - eye_cell(eye).reshape(*(1,) * (cells.ndim - 1), 3)), axis=-1)
 
 
 def tile_span(
@@ -77,7 +77,7 @@ def tile_span(
     corners = jnp.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
     edges = [(a, b) for a in range(8) for b in range(8) if b > a and (b - a) in (1, 2, 4)]
     edges = [(a, b) for a, b in edges if bin(a ^ b).count("1") == 1]
-    offset = (cells[:, None] + corners).astype(eye.dtype) - eye
+    offset = (cells[:, None] + corners[None]).astype(eye.dtype) - eye.reshape(1, 1, 3)
     local = offset @ frame.rotation
     depth = -local[..., 2]
     plane = jnp.stack([local[..., 0], -local[..., 1]], axis=-1)
@@ -91,10 +91,10 @@ def tile_span(
         [plane / jnp.where(is_ahead, depth, 1.0)[..., None], cut / near_depth], axis=1
     )
     is_point = jnp.concatenate([is_ahead, is_cut], axis=1)[..., None]
-    pixels = points * frame.focal + frame.principal
+    pixels = points * frame.focal.reshape(1, 1, 2) + frame.principal.reshape(1, 1, 2)
     low = jnp.min(jnp.where(is_point, pixels, jnp.inf), axis=1) - _MARGIN
     high = jnp.max(jnp.where(is_point, pixels, -jnp.inf), axis=1) + _MARGIN
-    size = jnp.array([cols, rows], eye.dtype)
+    size = jnp.array([[cols, rows]], eye.dtype)
     first = jnp.clip(jnp.ceil(low - 0.5), 0, size).astype(jnp.int32) // tile
     last = jnp.clip(jnp.floor(high - 0.5), -1, size - 1).astype(jnp.int32)
     last = jnp.where(last < 0, -1, last // tile)

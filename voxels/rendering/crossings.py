@@ -87,7 +87,8 @@ def start(
     """
     dtype = directions.dtype
     inverse = inverse_direction(directions)
-    size = jnp.array(shape, dtype)
+    lead = (1,) * (directions.ndim - 1)
+    size, eye = jnp.array(shape, dtype).reshape(*lead, 3), eye.reshape(*lead, 3)
     is_up = inverse > 0
     low, high = (0.0 - eye) * inverse, (size - eye) * inverse
     enter = jnp.max(jnp.minimum(low, high), axis=-1)
@@ -104,7 +105,7 @@ def start(
         t_in=t_in,
         t_out=leave,
         axis=jnp.argmax(near_planes, axis=-1).astype(jnp.int32),
-        is_eye_cell=jnp.all(cell.astype(jnp.int32) == eye_cell(eye), axis=-1),
+        is_eye_cell=jnp.all(cell == jnp.floor(eye), axis=-1),
     )
 
 
@@ -132,15 +133,15 @@ def strength(mode: AlphaMode, logits: Float[Array, "*cells"]) -> Float[Array, "*
 
 
 def alpha(
-    mode: AlphaMode, strengths: Float[Array, "*rays"], chord: Float[Array, "*rays"]
-) -> Float[Array, "*rays"]:
+    mode: AlphaMode, strengths: Float[Array, "*#rays"], chord: Float[Array, "*#rays"]
+) -> Float[Array, "*#rays"]:
     """Hidden share of a crossing of length `chord` cells."""
     return -jnp.expm1(-chord * strengths) if mode == "beer" else strengths
 
 
 def alpha_slope(
-    mode: AlphaMode, strengths: Float[Array, "*rays"], chord: Float[Array, "*rays"]
-) -> Float[Array, "*rays"]:
+    mode: AlphaMode, strengths: Float[Array, "*#rays"], chord: Float[Array, "*#rays"]
+) -> Float[Array, "*#rays"]:
     """(d a / d logit) / (1 - a): it makes gradients without ever dividing by 1 - a."""
     return chord * -jnp.expm1(-strengths) if mode == "beer" else strengths
 
@@ -175,11 +176,11 @@ def listed_features(
     eye: Float[Array, " 3"],
 ) -> Float[Array, "cells 3 f"]:
     """`axis_features` of listed cells, given their indices along x, y, z."""
-    is_below = cells < eye_cell(eye)
+    is_below = cells < eye_cell(eye)[None]
     slabs = []
     for axis in range(3):
         upper, lower = probs @ lit[:, 2 * axis], probs @ lit[:, 2 * axis + 1]
-        slabs.append(jnp.where(is_below[:, axis, None], upper, lower))
+        slabs.append(jnp.where(is_below[:, axis : axis + 1], upper, lower))
     return jnp.stack(slabs, axis=1)
 
 

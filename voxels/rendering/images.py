@@ -134,9 +134,8 @@ def grid_rays(config: RenderConfig, cameras: Cameras, view: Int[Array, ""] | int
     else:
         x = (jnp.arange(cols) + 0.5 - principal[0]) / focal[0]
         y = (jnp.arange(rows) + 0.5 - principal[1]) / focal[1]
-        directions = (
-            x[None, :, None] * rotation[:, 0] - y[:, None, None] * rotation[:, 1] - rotation[:, 2]
-        )
+        axes = [rotation[:, k].reshape(1, 1, 3) for k in range(3)]
+        directions = x[None, :, None] * axes[0] - y[:, None, None] * axes[1] - axes[2]
         directions /= jnp.sqrt(jnp.sum(directions * directions, axis=-1, keepdims=True))
     corner = jnp.asarray(origin(config.shape, config.scale), directions.dtype)
     eye = jnp.asarray(camera.camera_to_world[:3, 3] - corner) / config.scale
@@ -271,7 +270,9 @@ def _finish(
     config: RenderConfig, gathered: Composite, rays: GridRays, sky: Array, overflow: Array
 ) -> Image:
     facing = jnp.where(inverse_direction(rays.directions) > 0, -1.0, 1.0)
-    color = gathered.features + gathered.transmittance[..., None] * jnp.asarray(sky)
+    color = gathered.features + gathered.transmittance[..., None] * jnp.asarray(sky).reshape(
+        1, 1, 3
+    )
     alpha = _average(config, 1.0 - gathered.transmittance)
     weight = _average(config, jnp.sum(gathered.axis_weight, axis=-1))
     is_seen = weight > _MIN_OPACITY

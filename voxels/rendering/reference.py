@@ -37,7 +37,9 @@ def composite_reference(
       lit: features of each material by face.
     """
     cells = jnp.stack(jnp.meshgrid(*(jnp.arange(n) for n in logits.shape), indexing="ij"), -1)
-    cells = cells.reshape(-1, 3).astype(directions.dtype)
+    cells = cells.reshape(1, 1, -1, 3).astype(directions.dtype)
+    num_cells = cells.shape[2]
+    here, eye = eye_cell(eye).reshape(1, 1, 1, 3), eye.reshape(1, 1, 1, 3)
     rays = directions[:, :, None, :]
     inverse = inverse_direction(rays)
     low, high = (cells - eye) * inverse, (cells + 1 - eye) * inverse
@@ -47,10 +49,10 @@ def composite_reference(
     t_out = jnp.min(far_planes, axis=-1)
     is_crossed = t_in < t_out
     if is_eye_cell_skipped:
-        is_crossed &= ~jnp.all(cells == eye_cell(eye), axis=-1)
+        is_crossed &= ~jnp.all(cells == here, axis=-1)
 
     chord = jnp.where(is_crossed, t_out - t_in, 0.0)
-    hidden = alpha(mode, strength(mode, logits).reshape(-1), chord)
+    hidden = alpha(mode, strength(mode, logits).reshape(1, 1, -1), chord)
     hidden = jnp.where(is_crossed, hidden, 0.0)
     order = jnp.argsort(jnp.where(is_crossed, t_in, jnp.inf), axis=-1)
 
@@ -62,7 +64,7 @@ def composite_reference(
     weight = before * front_to_back(hidden)
     t_in, axis = front_to_back(t_in), front_to_back(axis)
     face = entry_face(axis, jnp.broadcast_to(rays, (*axis.shape, 3)))
-    shown = jnp.einsum("cm,mkf->ckf", probs.reshape(len(cells), -1), lit)[order, face]
+    shown = jnp.einsum("cm,mkf->ckf", probs.reshape(num_cells, -1), lit)[order, face]
     is_half = (before > 0.5) & (passing <= 0.5)
     return Composite(
         features=jnp.sum(weight[..., None] * shown, axis=-2),

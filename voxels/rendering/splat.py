@@ -119,7 +119,7 @@ def count_pairs(
 def _spans(config: SplatConfig, flat: Array, eye: Array, frame: Frame, directions: Array):
     cells = _coordinates(config, flat)
     is_listed = (flat >= 0) & (flat < math.prod(config.shape))
-    is_listed &= ~jnp.all(cells == eye_cell(eye), axis=-1)
+    is_listed &= ~jnp.all(cells == eye_cell(eye)[None], axis=-1)
     rows, cols = directions.shape[:2]
     cosine = jnp.min(-directions @ frame.rotation[:, 2])
     near_depth = jnp.maximum(config.near * cosine * 0.99, 1e-6)
@@ -207,14 +207,14 @@ def _backward(config: SplatConfig, residuals: Any, cotangent: Splat):
 
         def visit(state: tuple, block: _Block, row: Array, at: Array) -> tuple:
             behind, buffer = state
-            value = g.depth * block.t_in
+            value = g.depth[None] * block.t_in
             d_shown = []
             for k in range(3):
-                worth = features[row, k] @ g.features.T + g.axis_weight[:, k]
+                worth = features[row, k] @ g.features.T + g.axis_weight[None, :, k]
                 is_axis = block.axis == k
                 value = value + jnp.where(is_axis, worth, 0.0)
                 d_shown.append(jnp.where(is_axis, block.weight, 0.0) @ g.features)
-            remaining = behind - jnp.cumsum(block.weight * value, axis=0)
+            remaining = behind[None] - jnp.cumsum(block.weight * value, axis=0)
             slope = alpha_slope(config.mode, strengths[row][:, None], block.chord)
             d_logit = jnp.where(block.chord > 0, slope * (block.after * value - remaining), 0.0)
             update = jnp.concatenate([*d_shown, jnp.sum(d_logit, axis=1)[:, None]], axis=-1)
@@ -274,12 +274,14 @@ def _inside(
     row = jnp.argmax(match)
     inverse = inverse_direction(directions)
     is_up = inverse > 0
-    nears, fars = (here + ~is_up - eye) * inverse, (here + is_up - eye) * inverse
+    box, lifted_eye = here.reshape(1, 1, 3), eye.reshape(1, 1, 3)
+    nears, fars = (box + ~is_up - lifted_eye) * inverse, (box + is_up - lifted_eye) * inverse
     axis = jnp.argmax(nears, axis=-1)
     t_in = jnp.maximum(jnp.max(nears, axis=-1), config.near)
     chord = jnp.where(is_open, jnp.maximum(jnp.min(fars, axis=-1) - t_in, 0.0), 0.0)
     is_crossed = chord > 0
-    hidden = jnp.where(is_crossed, alpha(config.mode, strengths[row], chord), 0.0)
+    own = jnp.broadcast_to(strengths[row], chord.shape)
+    hidden = jnp.where(is_crossed, alpha(config.mode, own, chord), 0.0)
     by_face = jnp.einsum("m,mkf->kf", probs[row], lit)
     shown = by_face[entry_face(axis, directions)]
     is_half = is_crossed & (hidden >= 0.5)
@@ -328,14 +330,14 @@ def _cross(config, cells, strengths, is_listed, eye, inverse, is_up, passing) ->
     nears, fars = [], []
     for k in range(3):
         cell = cells[:, k].astype(eye.dtype)[:, None]
-        nears.append((cell + ~is_up[k] - eye[k]) * inverse[k])
-        fars.append((cell + is_up[k] - eye[k]) * inverse[k])
+        nears.append((cell + ~is_up[k][None] - eye[k]) * inverse[k][None])
+        fars.append((cell + is_up[k][None] - eye[k]) * inverse[k][None])
     is_x = (nears[0] >= nears[1]) & (nears[0] >= nears[2])
     axis = jnp.where(is_x, 0, jnp.where(nears[1] >= nears[2], 1, 2)).astype(jnp.int32)
     t_in = jnp.maximum(jnp.maximum(jnp.maximum(nears[0], nears[1]), nears[2]), config.near)
     t_out = jnp.minimum(jnp.minimum(fars[0], fars[1]), fars[2])
     chord = jnp.where(is_listed[:, None], jnp.maximum(t_out - t_in, 0.0), 0.0)
     hidden = jnp.where(chord > 0, alpha(config.mode, strengths[:, None], chord), 0.0)
-    after = passing * jnp.cumprod(1.0 - hidden, axis=0)
+    after = passing[None] * jnp.cumprod(1.0 - hidden, axis=0)
     before = jnp.concatenate([passing[None], after[:-1]], axis=0)
     return _Block(axis, t_in, chord, hidden, before * hidden, after)

@@ -1,0 +1,158 @@
+"""Images in metres: batching, sub-pixels, plans with room, and the gradient report."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from voxels.gradient_report import cell_visibility, gradient_report
+from voxels.grid import InitialLogits, grid_from_map, temper, uniform_grid
+from voxels.palette import daylight, lit_colors, terrain_palette
+from voxels.procedural import WorldConfig, make_world, orbit_cameras
+from voxels.rendering.images import RenderConfig, grid_rays, render, render_views
+from voxels.rendering.planning import plan, render_planned, round_up
+
+WORLD = WorldConfig(shape=(8, 7, 6), scale=1.5)
+CONFIG = RenderConfig(rows=20, cols=28, shape=WORLD.shape, scale=WORLD.scale)
+CAMERAS = jax.tree.map(jnp.asarray, orbit_cameras(WORLD, 3, 20, 28))
+LIT, SKY = lit_colors(terrain_palette(), daylight()), jnp.asarray(daylight().sky)
+
+
+def world_parameters(occupancy=1.5):
+    initial = InitialLogits(occupancy=occupancy)
+    return temper(grid_from_map(make_world(WORLD, 0), initial), 1.0)
+
+
+def draw(config, logits, probs, view):
+    return render(config, logits, probs, LIT, SKY, CAMERAS, view)
+
+
+def test_rays_are_those_of_the_scene_room_in_cell_units():
+    from scenes.rays import view_rays
+
+    rays = grid_rays(CONFIG, CAMERAS, 1)
+    expected = view_rays(CAMERAS, 1, 20, 28)
+    np.testing.assert_allclose(rays.directions, expected.directions, atol=1e-6)
+    corner = np.array([-6.0, 0.0, -4.5])
+    np.testing.assert_allclose(rays.eye * 1.5 + corner, expected.origins[0, 0], rtol=1e-5)
+    bent = grid_rays(dataclasses.replace(CONFIG, has_distortion=True), CAMERAS, 1)
+    np.testing.assert_allclose(bent.directions, rays.directions, atol=1e-6)
+
+
+def test_views_in_a_batch_are_the_views_alone_on_every_kind_of_device():
+    logits, probs = world_parameters()
+    alone = jax.jit(lambda l, p, v: draw(CONFIG, l, p, v))
+    for device in ("cpu", "gpu"):
+        config = dataclasses.replace(CONFIG, device=device)
+        views = jnp.arange(3)
+        program = jax.jit(functools.partial(render_views, config))
+        batch = program(logits, probs, LIT, SKY, CAMERAS, views)
+        for view in range(3):
+            one = alone(logits, probs, view)
+            np.testing.assert_allclose(batch.color[view], one.color, atol=2e-6)
+            np.testing.assert_allclose(batch.normal[view], one.normal, atol=2e-5)
+
+
+def test_sub_pixel_rays_average_to_the_pixel():
+    logits, probs = world_parameters()
+    fine = dataclasses.replace(CONFIG, samples=2)
+    big = dataclasses.replace(CONFIG, rows=40, cols=56)
+    doubled = CAMERAS._replace(focal=CAMERAS.focal * 2, principal=CAMERAS.principal * 2)
+    image = draw(fine, logits, probs, 0)
+    large = render(big, logits, probs, LIT, SKY, doubled, 0)
+    averaged = np.asarray(large.color).reshape(20, 2, 28, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(image.color, averaged, atol=1e-6)
+
+
+def test_nothing_there_shows_the_sky_at_infinity():
+    logits = jnp.full(WORLD.shape, -1e4)
+    image = draw(CONFIG, logits, jnp.full((*WORLD.shape, 7), 1 / 7), 0)
+    np.testing.assert_allclose(image.color, np.broadcast_to(SKY, image.color.shape), atol=1e-6)
+    assert np.isinf(image.distance).all()
+    assert np.isinf(image.median).all()
+    assert not np.asarray(image.normal).any()
+
+
+def test_a_threshold_empties_cells_alike_in_both_backends():
+    config = dataclasses.replace(CONFIG, threshold=0.2)
+    logits, probs = world_parameters()
+    logits = logits - 0.5 * jnp.linspace(0, 1, logits.size).reshape(logits.shape)
+    cleared = jnp.where(jax.nn.sigmoid(logits) > 0.2, logits, -1e4)
+    splat = dataclasses.replace(config, backend="splat", max_cells=400, max_pairs=4000)
+    expected = draw(CONFIG, cleared, probs, 0)
+    for chosen in (config, splat):
+        image = draw(chosen, logits, probs, 0)
+        assert int(image.overflow) == 0
+        np.testing.assert_allclose(image.color, expected.color, atol=2e-6)
+
+
+def test_what_does_not_fit_is_reported_and_drawn_again_with_room():
+    logits, probs = world_parameters(30.0)
+    small = dataclasses.replace(CONFIG, backend="splat", max_cells=64, max_pairs=64)
+    reported = draw(small, logits, probs, 0)
+    assert int(reported.overflow) > 0
+    image, config = render_planned(small, logits, probs, LIT, SKY, CAMERAS, 0)
+    assert int(image.overflow) == 0
+    assert config.max_cells > 64
+    np.testing.assert_allclose(image.color, draw(CONFIG, logits, probs, 0).color, atol=2e-6)
+
+
+def test_plans_march_through_fog_and_splat_few_cells():
+    fog = jnp.zeros(WORLD.shape)
+    assert plan(CONFIG, fog, CAMERAS, [0, 1]).backend == "march"
+    lone = jnp.full(WORLD.shape, -1e4).at[3, 3, 3].set(9.0)
+    large = dataclasses.replace(CONFIG, rows=160, cols=224)
+    scaled = CAMERAS._replace(focal=CAMERAS.focal * 8, principal=CAMERAS.principal * 8)
+    chosen = plan(large, lone, scaled, [0, 1, 2])
+    assert chosen.backend == "splat"
+    assert chosen.max_pairs < 500
+    hard = dataclasses.replace(CONFIG, alpha="hard")
+    assert plan(hard, fog, CAMERAS, [0]) == hard
+    assert round_up(0) == 64
+
+
+def test_visibility_sums_to_alpha():
+    logits, probs = world_parameters()
+    seen = cell_visibility(CONFIG, logits, CAMERAS, 0)
+    np.testing.assert_allclose(seen.sum(), draw(CONFIG, logits, probs, 0).alpha.sum(), rtol=1e-5)
+    assert float(seen.min()) >= 0
+
+
+def test_gradients_of_a_soft_world_are_healthy_and_of_an_empty_one_are_not():
+    report = jax.jit(
+        lambda grid: gradient_report(CONFIG, jax.random.key(0), grid, LIT, SKY, CAMERAS, 0)
+    )
+    healthy = report(grid_from_map(make_world(WORLD, 0)))
+    assert bool(healthy.is_differentiable)
+    assert float(healthy.material_coverage) > 0.99
+    assert float(healthy.agreement_error) < 0.02
+    assert 0.9 < float(healthy.score) <= 1.0
+    share, norm = float(healthy.legacy_block_share), float(healthy.legacy_norm)
+    size = min(1.0, norm / 100) if norm < 100 else max(0.0, 1 - (norm - 100) / 1000)
+    np.testing.assert_allclose(healthy.gradient_health_score, 0.5 * share + 0.5 * size, rtol=1e-4)
+    empty = report(uniform_grid(WORLD.shape, 7, occupancy_logit=-1e4))
+    assert not bool(empty.is_differentiable)
+    assert float(empty.gradient_health_score) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": 0}, "positive"),
+        ({"scale": 0.0}, "scale"),
+        ({"threshold": 0.9}, "threshold"),
+        ({"backend": "splat"}, "max_cells"),
+        ({"backend": "splat", "has_distortion": True}, "pinhole"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_a_grid_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="config is for"):
+        draw(CONFIG, jnp.zeros((2, 2, 2)), jnp.zeros((2, 2, 2, 7)), 0)

@@ -1,0 +1,106 @@
+"""The step: one trace, repeatable, the same through both doors, and it learns."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samplers import uniform
+from tests.variants import assert_same_shapes, counted
+from voxels.grid import InitialLogits, grid_from_map, harden, uniform_grid
+from voxels.guidance.protocol import Guidance
+from voxels.guidance.target import target
+from voxels.losses import neutral_priors
+from voxels.palette import daylight, lit_colors, terrain_palette
+from voxels.procedural import WorldConfig, make_world, orbit_cameras
+from voxels.rendering.images import RenderConfig, render_views
+from voxels.train_step import TrainConfig, World, init_state, learn, look, train_step
+
+CONFIG = WorldConfig(shape=(6, 6, 6), num_houses=1)
+RUN_KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    block_map = make_world(CONFIG, 0)
+    lit, sky = lit_colors(terrain_palette(), daylight()), jnp.asarray(daylight().sky)
+    cameras = jax.tree.map(jnp.asarray, orbit_cameras(CONFIG, 4, 24, 24))
+    render = RenderConfig(rows=24, cols=24, shape=CONFIG.shape, has_geometry=False)
+    logits, probs = harden(grid_from_map(block_map, InitialLogits(occupancy=5.0, material=20.0)))
+    hard = dataclasses.replace(render, alpha="hard")
+    views = jnp.arange(4)
+    pictures = render_views(hard, logits, probs, lit, sky, cameras, views).color
+    guide = target(jnp.round(255 * pictures).astype(jnp.uint8))
+    world = World(cameras, lit, sky, neutral_priors(7), guide.data)
+    config = TrainConfig(render=render, num_steps=60, learning_rate=0.2)
+    sampler = uniform.make(uniform.UniformConfig(num_items=4, batch_size=2))
+    step = counted(functools.partial(train_step, config, sampler, guide))
+    return config, sampler, guide, world, step, jax.jit(step)
+
+
+def first_state(setting):
+    config, sampler = setting[:2]
+    grid = uniform_grid(CONFIG.shape, 7, noise=0.1, key=jax.random.key(1))
+    return init_state(config, sampler, jax.random.key(2), grid)
+
+
+def test_training_lowers_the_error_in_one_trace_and_repeats_itself(setting):
+    world, step, compiled = setting[3:]
+    runs = []
+    for _ in range(2):
+        state, values = first_state(setting), []
+        for _ in range(40):
+            new, metrics = compiled(RUN_KEY, state, world)
+            assert_same_shapes(state, new)
+            state = new
+            values.append(float(metrics["guide"]))
+        assert np.mean(values[-8:]) < 0.4 * np.mean(values[:8])
+        runs.append(state)
+    assert step.count == 1
+    for a, b in zip(jax.tree.leaves(runs[0]), jax.tree.leaves(runs[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_both_doors_take_the_same_step(setting):
+    config, sampler, guide, world, _, compiled = setting
+    state = first_state(setting)
+    whole, _ = compiled(RUN_KEY, state, world)
+    draw, query, key = jax.jit(functools.partial(look, config, sampler))(RUN_KEY, state, world)
+    pull = guide.pull(guide.data, key, query)
+    halves, _ = jax.jit(functools.partial(learn, config, sampler))(state, world, draw, pull)
+    for a, b in zip(jax.tree.leaves(whole.grid), jax.tree.leaves(halves.grid), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_bad_cotangents_are_counted_and_change_nothing_else(setting):
+    config, sampler, guide, world, _, _ = setting
+    state = first_state(setting)
+    draw, query, key = look(config, sampler, RUN_KEY, state, world)
+    pull = guide.pull(guide.data, key, query)
+    spoiled = pull._replace(gradient=pull.gradient.at[0, 0, 0].set(jnp.nan))
+    new, metrics = learn(config, sampler, state, world, draw, spoiled)
+    assert float(metrics["num_bad_cotangents"]) == 3
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(new.grid))
+
+
+def test_opaque_guides_are_refused_inside_jit(setting):
+    config, sampler, guide, world, _, _ = setting
+    opaque = Guidance("opaque", guide.data, guide.pull, is_traceable=False)
+    with pytest.raises(ValueError, match="runs outside jit"):
+        train_step(config, sampler, opaque, RUN_KEY, first_state(setting), world)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning rates"),
+        ({"hardness_end": 2.0}, "hardness_end"),
+        ({"num_steps": 0}, "num_steps"),
+    ],
+)
+def test_impossible_settings_are_refused(setting, change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(setting[0], **change)
