@@ -7,8 +7,8 @@ extra cost. A draw takes a node of scale h by its weight and a pixel uniformly i
     q = (1 - λ) Σ_h α_h W_h(pixel) / ΣW / area_h(pixel) + λ / N.
 
 The shares α move from the coarsest scale to the finest while training proceeds; a small share
-always keeps the overview. Coarse scales collect many visits early and are trustworthy long before fine
-ones; fine ones focus better late.
+always keeps the overview. Coarse scales collect many visits early and are trustworthy long before
+fine ones; fine ones focus better late.
 
 Source: Morton order (Morton 1966); progressive refinement of error maps as in the block and
 quadtree samplers for radiance fields, without trees.

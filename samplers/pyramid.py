@@ -254,7 +254,7 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
 
 
 def _choose_child(
-    nodes: Float[Array, "..."],
+    nodes: Shaped[Array, "..."],
     base: Int[Array, " n"],
     fraction: Float[Array, " n"],
     rest: Float[Array, " n"],

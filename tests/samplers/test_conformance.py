@@ -1,5 +1,6 @@
-"""Every registered ray sampler keeps the same laws; registering one is enough to test it."""
+"""Every registered sampler keeps the same laws; registering one is enough to test it."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,55 +10,101 @@ import pytest
 from hypothesis import given, settings
 
 from samplers.base import Feedback
-from samplers.pixels import PixelCoord, pixel_indices
-from samplers.registry import ENTRIES, make_ray_sampler, names
+from samplers.depth_guided import RayQuery
+from samplers.motion_bins import MotionTime, bin_of
+from samplers.pixels import PixelCoord, PixelIndex, index_from_pixels, pixel_indices
+from samplers.registry import ENTRIES, make_ray_sampler, make_sampler, names
 from tests import strategies
 from tests.statistics import assert_frequencies
-from tests.variants import assert_same_shapes, assert_traced_once
+from tests.variants import assert_same_shapes, counted
 
-VIEWS, ROWS, COLS, BATCH = 3, 6, 8, 16
+VIEWS, ROWS, COLS, BATCH = 3, 12, 20, 64
 PIXELS = VIEWS * ROWS * COLS
+SETTINGS = {
+    "motion": {"clip_frames": (130, 70, 40), "frames_per_bin": 20.0, "batch_size": BATCH},
+    "views": {"num_views": 70, "batch_size": BATCH},
+    "points": {"num_samples": 8},
+}
 
-each_ray_sampler = pytest.mark.parametrize("name", names("rays"))
+each_sampler = pytest.mark.parametrize("name", names())
+each_with_probabilities = pytest.mark.parametrize(
+    "name", [name for name in names() if ENTRIES[name].is_exact and ENTRIES[name].kind != "points"]
+)
 
 
 def data_for(name):
-    images = np.random.default_rng(0).integers(0, 256, (VIEWS, ROWS, COLS, 3)).astype(np.uint8)
-    known = {"images": jnp.asarray(images), "labels": jnp.asarray(images[..., 0] // 64, jnp.int32)}
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (VIEWS, ROWS, COLS, 3)).astype(np.uint8)
+    known = {
+        "images": jnp.asarray(images),
+        "labels": jnp.asarray(images[..., 0] // 64, jnp.int32),
+        "centres": jnp.asarray(rng.normal(size=(70, 3)), jnp.float32),
+        "depth": jnp.asarray(rng.uniform(1.5, 5.5, PIXELS), jnp.float32).at[::5].set(jnp.nan),
+        "sigma": jnp.asarray(rng.uniform(0.05, 1.0, PIXELS), jnp.float32),
+    }
     return [known[need] for need in ENTRIES[name].needs]
+
+
+def query_for(name):
+    if ENTRIES[name].kind != "points":
+        return ()
+    pixel = jnp.arange(BATCH, dtype=jnp.int32)
+    return (RayQuery(pixel, jnp.full(BATCH, 1.0), jnp.linspace(3.0, 6.0, BATCH)),)
 
 
 @functools.cache
 def made(name):
     """The sampler, its first state, and its compiled functions."""
-    sampler = make_ray_sampler(name, num_views=VIEWS, rows=ROWS, cols=COLS, batch_size=BATCH)
-    state = sampler.init(jax.random.key(0), *data_for(name))
+    entry = ENTRIES[name]
+    fields = {field.name for field in dataclasses.fields(entry.config)}
+    options = {"warmup_steps": 2, "tile": 4, "rank_frequency": 2, "edge_tile": 4}
+    options = {key: value for key, value in options.items() if key in fields}
+    if entry.kind == "rays":
+        sizes = {"num_views": VIEWS, "rows": ROWS, "cols": COLS, "batch_size": BATCH}
+        sampler = make_ray_sampler(name, **sizes, options=options)
+    else:
+        sampler = make_sampler(name, SETTINGS[entry.kind])
+    state = jax.jit(sampler.init)(jax.random.key(0), *data_for(name))
     return sampler, state, jax.jit(sampler.sample), jax.jit(sampler.update)
 
 
-def feedback_like(draw, value):
+def feedback_for(draw, value, valid=None):
+    value = jnp.asarray(value)
     grad = None
     if isinstance(draw.items, PixelCoord):
         grad = jnp.stack([jnp.sin(value), jnp.cos(value)], axis=-1)
-    return Feedback(value=value, grad=grad)
+    return Feedback(value=value, valid=valid, grad=grad)
 
 
-def trained(name, steps=8):
-    """A state after some feedback, past any warm-up of this test's options."""
+@functools.cache
+def trained(name, steps=6):
+    """A state past its warm-up, with the compiled functions."""
     sampler, state, sample, update = made(name)
     for step in range(steps):
-        draw = sample(jax.random.fold_in(jax.random.key(1), step), state)
-        state = update(state, draw, feedback_like(draw, jnp.sin(step + draw.probs * 100.0) ** 2))
+        draw = sample(jax.random.fold_in(jax.random.key(1), step), state, *query_for(name))
+        value = 0.5 + 0.5 * np.sin(step + np.arange(BATCH))
+        if ENTRIES[name].kind == "motion":
+            value = (value > 0.8).astype(np.float32)
+        state = update(state, draw, feedback_for(draw, value.astype(np.float32)))
     return sampler, state, sample, update
 
 
-@each_ray_sampler
+def flat_index(name, items):
+    """The number of each item drawn, as `probabilities` counts them."""
+    if isinstance(items, PixelIndex):
+        return np.asarray(index_from_pixels(items, ROWS, COLS))
+    if isinstance(items, MotionTime):
+        return np.asarray(bin_of(trained(name)[1].layout, items))
+    return np.asarray(items)
+
+
+@each_sampler
 def test_state_keeps_its_structure(name):
     _, state, _, _ = made(name)
     assert_same_shapes(state, trained(name)[1])
 
 
-@each_ray_sampler
+@each_sampler
 def test_config_is_hashable_and_frozen(name):
     config = made(name)[0].config
     assert hash(config) == hash(type(config)(**vars(config)))
@@ -65,99 +112,135 @@ def test_config_is_hashable_and_frozen(name):
         config.batch_size = 3
 
 
-@each_ray_sampler
-def test_items_are_pixels_of_the_set(name):
+@each_sampler
+def test_draws_are_valid_and_finite(name):
     _, state, sample, _ = trained(name)
-    draw = sample(jax.random.key(3), state)
-    pixels = pixel_indices(draw.items, ROWS, COLS)
-    for part, size in zip(pixels, (VIEWS, ROWS, COLS), strict=True):
-        assert np.all((np.asarray(part) >= 0) & (np.asarray(part) < size))
+    draw = sample(jax.random.key(3), state, *query_for(name))
+    kind = ENTRIES[name].kind
+    if kind == "rays":
+        pixels = pixel_indices(draw.items, ROWS, COLS)
+        for part, size in zip(pixels, (VIEWS, ROWS, COLS), strict=True):
+            assert np.all((np.asarray(part) >= 0) & (np.asarray(part) < size))
+    elif kind == "motion":
+        frames = np.asarray(state.layout.frames_of)[np.asarray(draw.items.clip)]
+        assert np.all((np.asarray(draw.items.frame) >= 0) & (draw.items.frame < frames))
+    elif kind == "points":
+        assert np.all(np.diff(np.asarray(draw.items.t), axis=1) >= 0)
     assert np.all(np.asarray(draw.probs) > 0)
     assert np.all(np.isfinite(draw.weights))
     assert np.all(np.asarray(draw.weights) > 0)
 
 
-@each_ray_sampler
-def test_same_key_same_draw_and_compiled_equals_eager(name):
-    sampler, state, sample, update = trained(name)
-    first, again = sample(jax.random.key(3), state), sample(jax.random.key(3), state)
+@each_sampler
+def test_same_key_same_draw_another_key_another_draw(name):
+    _, state, sample, _ = trained(name)
+    first = sample(jax.random.key(3), state, *query_for(name))
+    again = sample(jax.random.key(3), state, *query_for(name))
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    eager = sampler.sample(jax.random.key(3), state)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), first, eager)
-    other = sample(jax.random.key(4), state)
-    assert any(
-        np.any(np.asarray(a) != np.asarray(b))
+    other = sample(jax.random.key(4), state, *query_for(name))
+    is_same = all(
+        np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(first.items), jax.tree.leaves(other.items), strict=True)
     )
-    feedback = feedback_like(first, jnp.linspace(0.1, 1.0, BATCH))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-        update(state, first, feedback),
-        sampler.update(state, first, feedback),
-    )
+    assert is_same == (name in ("uniform_epochs", "views_farthest"))
 
 
-@each_ray_sampler
+@each_with_probabilities
 def test_probabilities_sum_to_one_and_agree_with_draws(name):
     sampler, state, sample, _ = trained(name)
-    if sampler.probabilities is None:
-        assert not ENTRIES[name].is_exact or ENTRIES[name].kind == "points"
-        return
     probs = np.asarray(sampler.probabilities(state), np.float64).reshape(-1)
     np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
-    keys = jax.random.split(jax.random.key(7), 2000)
-    draws = jax.jit(jax.vmap(lambda key: sample(key, state)))(keys)
-    pixels = jax.tree.map(np.ravel, draws.items)
-    if isinstance(pixels, np.ndarray):
-        index = pixels
-    else:
-        index = (pixels[0] * ROWS + pixels[1]) * COLS + pixels[2]
-    assert_frequencies(np.bincount(index, minlength=PIXELS), probs)
-    np.testing.assert_allclose(np.ravel(draws.probs), probs[index], rtol=1e-4)
+    counts = np.zeros(probs.size)
+    is_start_exact = not getattr(sampler.config, "is_edge_map", False)
+    is_moved_back = getattr(sampler.config, "look_back_frames", 0) > 0
+    for seed in range(200):
+        draw = sample(jax.random.key(seed), state)
+        index = flat_index(name, draw.items)
+        counts += np.bincount(index, minlength=probs.size)
+        if is_start_exact and not is_moved_back:
+            np.testing.assert_allclose(draw.probs, probs[index], rtol=1e-4)
+    is_independent = name not in ("uniform_epochs", "stratified", "views_rounds", "views_farthest")
+    if is_independent and is_start_exact and not is_moved_back:
+        assert_frequencies(counts, probs)
 
 
-@each_ray_sampler
+@each_sampler
 def test_vmapped_scan_is_traced_once(name):
     sampler, state, _, _ = made(name)
 
     def steps(state, key):
         def one(state, step):
-            draw = sampler.sample(jax.random.fold_in(key, step), state)
-            loss = 0.5 + 0.5 * jnp.sin(draw.probs * 50.0)
-            return sampler.update(state, draw, feedback_like(draw, loss)), draw.weights
+            key_step = jax.random.fold_in(key, step)
+            draw = sampler.sample(key_step, state, *query_for(name))
+            loss = 0.5 + 0.5 * jnp.sin(jnp.arange(BATCH) * 1.0)
+            return sampler.update(state, draw, feedback_for(draw, loss)), draw.weights
 
         return jax.lax.scan(one, state, jnp.arange(3))
 
+    wrapped = counted(jax.vmap(steps))
     states = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
-    key_pairs = [jax.random.split(jax.random.key(i), 2) for i in range(2)]
-    assert_traced_once(jax.vmap(steps), *((states, keys) for keys in key_pairs))
+    compiled = jax.jit(wrapped)
+    for seed in range(2):
+        compiled.lower(states, jax.random.split(jax.random.key(seed), 2))
+    assert wrapped.count == 1
 
 
-@each_ray_sampler
-@settings(max_examples=6)
+@each_sampler
+@settings(max_examples=5)
 @given(value=strategies.nasty(BATCH))
 def test_any_feedback_leaves_weights_finite(name, value):
     _, state, sample, update = trained(name)
-    draw = sample(jax.random.key(11), state)
-    state = update(state, draw, feedback_like(draw, jnp.asarray(value)))
-    for leaf in jax.tree.leaves(state):
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            assert np.all(np.isfinite(leaf))
-    draw = sample(jax.random.key(12), state)
+    draw = sample(jax.random.key(11), state, *query_for(name))
+    after = update(state, draw, feedback_for(draw, value))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(after):
+        is_depth_prior = ENTRIES[name].kind == "points"
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not is_depth_prior:
+            assert np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)
+    draw = sample(jax.random.key(12), after, *query_for(name))
     assert np.all(np.isfinite(draw.weights))
     assert np.all(np.asarray(draw.probs) > 0)
 
 
-@each_ray_sampler
+@each_sampler
 def test_rows_marked_invalid_teach_nothing(name):
     _, state, sample, update = trained(name)
-    draw = sample(jax.random.key(13), state)
-    ignored = feedback_like(draw, jnp.linspace(1.0, 2.0, BATCH))._replace(
-        valid=jnp.zeros(BATCH, bool)
-    )
-    other = ignored._replace(value=jnp.linspace(7.0, 3.0, BATCH))
+    draw = sample(jax.random.key(13), state, *query_for(name))
+    none = jnp.zeros(BATCH, bool)
+    one = update(state, draw, feedback_for(draw, np.linspace(0, 1, BATCH, dtype=np.float32), none))
+    other = update(state, draw, feedback_for(draw, np.ones(BATCH, np.float32), none))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@each_sampler
+def test_permuting_a_batch_does_not_change_the_state(name):
+    _, state, sample, update = trained(name)
+    if ENTRIES[name].kind == "points" or isinstance(
+        sample(jax.random.key(0), state, *query_for(name)).items, PixelCoord
+    ):
+        return  # rows are rays or slots, not a set
+    draw = sample(jax.random.key(14), state)
+    value = np.random.default_rng(0).uniform(0.1, 1.0, BATCH).astype(np.float32)
+    order = np.random.default_rng(1).permutation(BATCH)
+    shuffled = jax.tree.map(lambda leaf: leaf[order], draw)
+    one = update(state, draw, feedback_for(draw, value))
+    other = update(state, shuffled, feedback_for(shuffled, value[order]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, other)
+
+
+@pytest.mark.slow
+@each_sampler
+def test_compiled_equals_eager(name):
+    sampler, state, sample, update = trained(name)
+    first = sample(jax.random.key(3), state, *query_for(name))
+    feedback = feedback_for(first, np.linspace(0.1, 1.0, BATCH, dtype=np.float32))
+    with jax.disable_jit():
+        eager = sampler.sample(jax.random.key(3), state, *query_for(name))
+        after = sampler.update(state, first, feedback)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), first, eager)
     jax.tree.map(
-        np.testing.assert_array_equal, update(state, draw, ignored), update(state, draw, other)
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
+        update(state, first, feedback),
+        after,
     )
 
 
@@ -171,6 +254,12 @@ def test_unknown_names_and_options_are_refused_with_the_known_ones():
         make_ray_sampler("uniform", num_views=2**20, rows=2**7, cols=2**7, batch_size=4)
     with pytest.raises(ValueError, match="at least one pixel"):
         make_ray_sampler("uniform", num_views=0, rows=4, cols=4, batch_size=4)
+    with pytest.raises(ValueError, match="samples views, not rays"):
+        make_ray_sampler("views", **sizes)
+    with pytest.raises(ValueError, match="needs num_views, batch_size"):
+        make_sampler("views", {})
+    with pytest.raises(ValueError, match="no setting decoy"):
+        make_sampler("views", {"decoy": 1})
 
 
 def test_old_style_keys_are_refused():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplers import pyramid
+from samplers import pyramid, pyramid_write
 from tests import oracles, strategies
 from tests.statistics import assert_frequencies, assert_frequencies_reject
 from tests.variants import variants
@@ -92,7 +92,7 @@ def compiled_write(rule, decay):
 
     blend_fn = None if decay is None else blend
     return jax.jit(
-        lambda tree, index, value, valid: pyramid.write(
+        lambda tree, index, value, valid: pyramid_write.write(
             tree, index, value, valid=valid, duplicates=rule, blend_fn=blend_fn
         )
     )
@@ -137,7 +137,7 @@ def test_permuting_a_batch_with_duplicates_changes_nothing(transform):
     index = jnp.asarray(rng.integers(0, 10, 64), jnp.int32)
     value = jnp.asarray(rng.uniform(size=64), jnp.float32)
     order = rng.permutation(64)
-    write = transform(pyramid.write)
+    write = transform(pyramid_write.write)
     first, second = write(tree, index, value), write(tree, index[order], value[order])
     np.testing.assert_allclose(first.leaves, second.leaves, rtol=1e-6)
 
@@ -149,7 +149,7 @@ def test_no_drift_after_4000_updates_with_decaying_losses():
         key = jax.random.fold_in(jax.random.key(5), step)
         index, _ = pyramid.draw(key, tree, batch)
         loss = 0.1 * 10.0 ** (-3.0 * step / steps) * (1.0 + jnp.sin(index * 1.0) ** 2)
-        return pyramid.write(tree, index, loss), None
+        return pyramid_write.write(tree, index, loss), None
 
     start = pyramid.build(jnp.full(size, 0.1))
     tree, _ = jax.jit(lambda t: jax.lax.scan(one, t, jnp.arange(steps)))(start)
@@ -165,7 +165,7 @@ def test_writing_a_donated_pyramid_copies_no_leaves():
 
     def step(tree, key):
         index, probs = pyramid.draw(key, tree, 64)
-        return pyramid.write(tree, index, probs, blend_fn=lambda old, new: old + new), probs
+        return pyramid_write.write(tree, index, probs, blend_fn=lambda old, new: old + new), probs
 
     tree = jax.eval_shape(pyramid.build, jax.ShapeDtypeStruct((size,), jnp.float32))
     compiled = jax.jit(step, donate_argnums=0).lower(tree, jax.random.key(0)).compile()
@@ -181,7 +181,7 @@ def test_writing_a_donated_pyramid_copies_no_leaves():
         (lambda: pyramid.build(jnp.ones(4), fan_out=1), "fan_out"),
         (lambda: pyramid.build(jnp.ones(0)), "at least one weight"),
         (
-            lambda: pyramid.write(
+            lambda: pyramid_write.write(
                 pyramid.build(jnp.ones(4)), jnp.zeros(1, jnp.int32), jnp.ones(1), duplicates="first"
             ),
             "duplicates must be",
