@@ -1,0 +1,210 @@
+"""What the radiance-field job costs and how far it gets: the claims of its documentation.
+
+    python benchmarks/nerf.py --part throughput             rates, parts of a step, start, memory
+    python benchmarks/nerf.py --part peer --seconds 180     against PyTorch, equal rays
+    python benchmarks/nerf.py --part small                  dB after 30 and 60 CPU-seconds
+    python benchmarks/nerf.py --part lego                   dB after 3 and 10 minutes
+    python benchmarks/nerf.py --part all
+
+`throughput`, `peer` and `lego` read `nerf/blender_lego_400` under --data (default: the environment
+variable HARDLIGHT_DATA). `peer` needs PyTorch (the extra `bench`). Each part writes
+benchmarks/results/nerf_PART_BACKEND.json.
+
+    --seconds   length of training. peer: ours, in seconds; the peer then gets as many rays.
+                small: the CPU-seconds, one run for each. lego: the seconds, one run for each.
+    --steps     instead of --seconds: fixes the number of steps of each run.
+    --warmups   steps before anything is timed in `throughput`.
+
+A run's learning rate falls to the end of the run, so a run is planned to take the time it is
+given: a short run on the same machine measures the cost of a step first.
+"""
+
+import dataclasses
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+# the folder of this script would hide the package `nerf`
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measuring, nerf_throughput, nerf_training
+from training import nerf_presets, runtime
+from training.nerf_config import NerfJob, SceneConfig
+from training.nerf_options import choose_preset, with_steps
+
+Part = Literal["throughput", "peer", "small", "lego", "all"]
+_SCENES = ("synthetic:spheres", "synthetic:blocks")
+_PEER_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmarks:
+    """Measures the radiance-field job."""
+
+    part: Part = "all"
+    data: str | None = None
+    """Folder of the test data. Default: the environment variable HARDLIGHT_DATA."""
+    seconds: tuple[float, ...] = ()
+    """Lengths of training; default 180 for peer, 30 60 for small, 180 600 for lego."""
+    steps: int | None = None
+    """Steps of each run, instead of as many as fit."""
+    warmups: int = 500
+    """Steps before the throughput is measured."""
+    views: int = 4
+    """Validation views on which ours and the peer are compared."""
+    threads: int = os.cpu_count() or 1
+    """Threads of the PyTorch peer."""
+    seed: int = 0
+
+
+def throughput(flags: Benchmarks) -> None:
+    job = _job(flags, _lego(flags))
+    with tempfile.TemporaryDirectory() as cache:
+        cold = measuring.in_fresh_process(nerf_throughput.first_step, job, cache_folder=cache)
+        second = measuring.in_fresh_process(nerf_throughput.first_step, job, cache_folder=cache)
+    count = {"warmups": flags.warmups, "steps": 64}
+    rates = measuring.in_fresh_process(nerf_throughput.step_and_image, job, **count)
+    allocator = {
+        name: 1e3
+        * measuring.in_fresh_process(
+            nerf_throughput.step_seconds, job, keep_memory=name == "kept", **count
+        )
+        for name in ("kept", "default")
+    }
+    allocator["speedup"] = allocator["default"] / allocator["kept"]
+    values = {
+        "settings": _settings(job),
+        **rates,
+        "first_start": cold,
+        "second_start": second,
+        "allocator_milliseconds_per_step": allocator,
+    }
+    for name, share in rates["parts_share"].items():
+        print(f"  {rates['parts_milliseconds'][name]:8.2f} ms {100 * share:6.1f} %  {name}")
+    print(f"  {rates['train']}\n  {rates['image']}\n  {rates['sampler_share']}\n  {allocator}")
+    print(f"  first start {cold}\n  second start {second}")
+    measuring.write("nerf_throughput", values)
+
+
+def peer(flags: Benchmarks) -> None:
+    job = _job(flags, _lego(flags))
+    (seconds,) = flags.seconds or (180.0,)
+    job = _planned(flags, job, seconds, "seconds")
+    total = job.train.num_steps
+    points = tuple(max(1, round(total * share)) for share in _PEER_SHARES)
+    options = {"points": points, "views": flags.views}
+    ours = measuring.in_fresh_process(nerf_training.train_ours, job, **options)
+    torch_runs = {
+        name: measuring.in_fresh_process(
+            nerf_training.train_peer,
+            job,
+            keep_memory=name == "kept",
+            threads=flags.threads,
+            **options,
+        )
+        for name in ("kept",)
+    }
+    theirs = torch_runs["kept"]
+    per_ray = {
+        name: run["seconds"] / run["rays"] for name, run in (("ours", ours), ("peer", theirs))
+    }
+    ratios = {
+        "seconds_per_ray": per_ray["peer"] / per_ray["ours"],
+        "rays_per_second_ours": 1 / per_ray["ours"],
+        "rays_per_second_peer": 1 / per_ray["peer"],
+        "samples_per_ray_ours": ours["samples"] / ours["rays"],
+        "samples_per_ray_peer": theirs["samples"] / theirs["rays"],
+        "time_to_psnr": _time_to_psnr(ours, theirs),
+    }
+    print(f"  {ratios}")
+    values = {"settings": _settings(job), "ratios": ratios, "ours": ours, "peer": theirs}
+    measuring.write("nerf_peer", {**values, "peer_threads": flags.threads})
+
+
+def small(flags: Benchmarks) -> None:
+    runs = []
+    for name in _SCENES:
+        for seconds in flags.seconds or (30.0, 60.0):
+            job = _planned(flags, _job(flags, name), seconds, "cpu_seconds")
+            print(f"{name}, {seconds:g} CPU-seconds, {job.train.num_steps} steps", flush=True)
+            run = measuring.in_fresh_process(
+                nerf_training.train_ours, job, points=(seconds,), unit="cpu_seconds"
+            )
+            runs.append({"scene": name, "asked_cpu_seconds": seconds, **run})
+    measuring.write("nerf_small", {"settings": _settings(job), "runs": runs})
+
+
+def lego(flags: Benchmarks) -> None:
+    runs = []
+    for seconds in flags.seconds or (180.0, 600.0):
+        job = _planned(flags, _job(flags, _lego(flags)), seconds, "seconds")
+        print(f"lego, {seconds:g} seconds, {job.train.num_steps} steps", flush=True)
+        run = measuring.in_fresh_process(
+            nerf_training.train_ours, job, points=(seconds,), unit="seconds"
+        )
+        runs.append({"asked_seconds": seconds, **run})
+    measuring.write("nerf_lego", {"settings": _settings(job), "runs": runs})
+
+
+def _lego(flags: Benchmarks) -> str:
+    root = flags.data or os.environ.get("HARDLIGHT_DATA")
+    if root is None:
+        raise SystemExit("error: say where the test data is: --data or HARDLIGHT_DATA")
+    folder = Path(root) / "nerf" / "blender_lego_400"
+    if not folder.is_dir():
+        raise SystemExit(f"error: no scene at {folder}")
+    return str(folder)
+
+
+def _job(flags: Benchmarks, data: str) -> NerfJob:
+    train = nerf_presets.train_config(choose_preset("auto"))
+    return NerfJob(
+        seed=flags.seed,
+        scene=SceneConfig(data=data),
+        train=train,
+        loop=nerf_presets.loop_config(choose_preset("auto")),
+    )
+
+
+def _planned(flags: Benchmarks, job: NerfJob, seconds: float, unit: nerf_training.Unit) -> NerfJob:
+    """Sets the number of steps, and with it the learning rate, to fit the time."""
+    steps = flags.steps
+    if steps is None:
+        cost = measuring.in_fresh_process(nerf_training.step_cost, job, unit=unit)
+        steps = max(1, round(seconds / cost))
+    return dataclasses.replace(job, train=with_steps(job.train, steps))
+
+
+def _settings(job: NerfJob) -> dict[str, Any]:
+    return {**dataclasses.asdict(job.train), "data": Path(job.scene.data).name}
+
+
+def _time_to_psnr(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str, float]]:
+    """For each point of the peer's curve: how long ours took to reach that PSNR at the latest."""
+    rows = []
+    for point in theirs["curve"]:
+        reached = [mine["seconds"] for mine in ours["curve"] if mine["psnr"] >= point["psnr"]]
+        row = {"psnr": point["psnr"], "peer_seconds": point["seconds"]}
+        if reached:
+            row |= {"our_seconds": reached[0], "ratio": point["seconds"] / reached[0]}
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    flags = tyro.cli(Benchmarks, description=__doc__)
+    runtime.prepare()
+    parts = {"throughput": throughput, "peer": peer, "small": small, "lego": lego}
+    for name, measure in parts.items():
+        if flags.part in (name, "all"):
+            print(f"{name}:", flush=True)
+            measure(dataclasses.replace(flags, seconds=()) if flags.part == "all" else flags)
+
+
+if __name__ == "__main__":
+    main()
