@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from . import compare_statistics as statistics
-from . import config_json, curves, report_page
+from . import config_json, curves, pictures, report_page
 from .compare_config import NerfComparison, run_name
 from .curves import COLORS, Line
 from .run_folder import RunFolder
@@ -88,9 +89,10 @@ def write(
             ]
         )
     )
-    parts.append(report_page.heading("The same held-out view, seed by seed the first"))
-    for sampler in comparison.samplers:
-        parts += _pictures(folder, comparison, sampler.name)
+    parts.append(report_page.heading("The same held-out view, first seed"))
+    parts += _held_out_pictures(folder, comparison)
+    parts.append(report_page.heading("What the samplers look at"))
+    parts += _density_pictures(folder, comparison)
     parts.append(
         report_page.details("Configuration", json.dumps(config_json.to_json(comparison), indent=2))
     )
@@ -137,21 +139,36 @@ def _plot(
     )
 
 
-def _pictures(folder: Path, comparison: NerfComparison, name: str) -> list[str]:
-    run = next(job for job in comparison.runs() if job.sampler.name == name)
-    images = RunFolder(folder / run_name(run)).images
-    parts = []
-    for file, caption in (
-        ("test-000-beside-truth.png", "rendered, truth, error, depth"),
-        (
-            "sampler-000-density.png",
-            "how often pixels of the first training view are drawn: "
-            "red up to 8 times as often as uniform, blue down to an eighth",
-        ),
-    ):
-        if (images / file).is_file():
-            with Image.open(images / file) as picture:
-                image = np.asarray(picture.convert("RGB"))
-            is_wide = file.startswith("test")
-            parts.append(report_page.picture(image, f"{name}: {caption}", is_wide=is_wide))
-    return parts
+def _held_out_pictures(folder: Path, comparison: NerfComparison) -> list[str]:
+    return [
+        report_page.picture(image, f"{name}: rendered, truth, error, depth")
+        for name, image in _first_seed(folder, comparison, "test-000-beside-truth.png")
+    ]
+
+
+def _density_pictures(folder: Path, comparison: NerfComparison) -> list[str]:
+    photo = _first_seed(folder, comparison, "sampler-000-photo.png")
+    densities = _first_seed(folder, comparison, "sampler-000-density.png")
+    if not photo or not densities:
+        return []
+    joined = pictures.side_by_side([photo[0][1], *(image for _, image in densities)])
+    names = ", ".join(name for name, _ in densities)
+    caption = (
+        f"The first training view, then how often its pixels are drawn at the end by {names}: "
+        "red up to 8 times as often as uniform, grey the same, blue down to an eighth."
+    )
+    return [report_page.picture(joined, caption)]
+
+
+def _first_seed(
+    folder: Path, comparison: NerfComparison, file: str
+) -> list[tuple[str, UInt8[np.ndarray, "rows cols 3"]]]:
+    """One picture of each sampler's first run, where there is one."""
+    found = []
+    for sampler in comparison.samplers:
+        run = next(job for job in comparison.runs() if job.sampler == sampler)
+        path = RunFolder(folder / run_name(run)).images / file
+        if path.is_file():
+            with Image.open(path) as picture:
+                found.append((sampler.name, np.asarray(picture.convert("RGB"))))
+    return found

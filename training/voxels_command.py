@@ -1,0 +1,90 @@
+"""`hardlight voxels`: the flags, and what they ask for."""
+
+import dataclasses
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from . import config_json, runtime
+from .nerf_command import Assignments, OptionalInt, OptionalStr
+
+GuidanceChoice = Annotated[
+    Literal["target", "mixture"] | None,
+    tyro.conf.arg(metavar="{target,mixture}", help_behavior_hint=""),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VoxelsCommand:
+    """Shapes a block world until its pictures look as they should, and exports it.
+
+    Without flags it hides a procedural world, and rebuilds it from eight pictures.
+    Everything lands in one folder: report.html, summary.json, map_optimized.json, checkpoints.
+    """
+
+    examples: ClassVar[str] = """
+  hardlight voxels
+  hardlight voxels --map map.json --cameras metadata.json --steps 500
+  hardlight voxels --guidance mixture --sampler views
+  hardlight voxels --map map.json --check-gradients
+  hardlight voxels --resume runs/voxels-target"""
+
+    map: OptionalStr = None
+    """A map.json to start from. Default: a procedural world to find again."""
+    cameras: OptionalStr = None
+    """A metadata.json with posed pictures. Default: cameras that circle the world."""
+    guidance: GuidanceChoice = None
+    """What pulls at the pictures: target (posed pictures), mixture (a closed-form denoiser)."""
+    sampler: OptionalStr = None
+    """Which cameras to look from: views_rounds (default), views, views_farthest, uniform."""
+    sampler_option: Assignments = ()
+    """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
+    steps: OptionalInt = None
+    """Training steps; also the length of the schedules. Default 1000."""
+    views: OptionalInt = None
+    """Cameras around the world, where no file gives them. Default 8."""
+    size: OptionalInt = None
+    """Side of the pictures in pixels, where no file gives it. Default 64."""
+    seed: OptionalInt = None
+    """Fixes every random choice of the run. Default 0."""
+    set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
+    """Any other setting, NAME=VALUE, e.g. losses.sparsity=0.01; names start at the train section
+    of config.json, or with world., guidance. or loop."""
+    out: OptionalStr = None
+    """Folder for the results. Default: runs/voxels-GUIDANCE, with a number when taken."""
+    resume: OptionalStr = None
+    """Go on with the run in this folder, exactly where its last checkpoint is."""
+    check_gradients: bool = False
+    """Instead of training, write gradient_report.json about the start and print it."""
+
+    def run(self) -> int:
+        """Trains, goes on training, or checks gradients."""
+        self._check()
+        runtime.prepare()
+        from . import voxels_job, voxels_options
+
+        if self.resume is not None:
+            voxels_job.resume(self.resume)
+        elif self.check_gradients:
+            voxels_job.check_gradients(voxels_options.build(self), out=self.out)
+        else:
+            voxels_job.start(voxels_options.build(self), out=self.out)
+        return 0
+
+    def _check(self) -> None:
+        """Refuses what needs no JAX to be refused."""
+        if self.resume is not None:
+            others = [
+                field.name
+                for field in dataclasses.fields(self)
+                if field.name != "resume" and getattr(self, field.name) != field.default
+            ]
+            if others:
+                raise ValueError(f"a resumed run goes on as it was started; drop {others}")
+        if self.cameras is not None and self.map is None:
+            raise ValueError("--cameras belongs to a --map: its frame is that of the map")
+        for name, value in (("steps", self.steps), ("views", self.views), ("size", self.size)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}")
+        config_json.parse_assignments(self.set_, "--set")
+        config_json.parse_assignments(self.sampler_option, "--sampler-option")

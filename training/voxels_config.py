@@ -1,0 +1,87 @@
+"""Everything a block-world run was asked to do; `config.json` is this, and reads back to it."""
+
+import dataclasses
+from typing import Literal
+
+from voxels.guidance.distillation import DistillationConfig
+from voxels.train_step import TrainConfig
+
+from .nerf_config import SamplerConfig
+
+GuidanceName = Literal["target", "mixture"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorldSource:
+    """Where the world, its cameras and pictures come from; no map means a procedural one."""
+
+    map: str | None = None
+    """A map.json to start from."""
+    cameras: str | None = None
+    """A metadata.json with posed views; without it cameras circle the world."""
+    shape: tuple[int, int, int] = (16, 16, 16)
+    """Cells of a procedural world."""
+    num_views: int = 8
+    size: int = 64
+    """Side of the pictures in pixels, where no file says it."""
+    seed: int = 0
+    start: Literal["map", "fog"] = "fog"
+    """What optimisation starts at: the map, or an even fog of every material."""
+
+    def __post_init__(self):
+        """Refuses what no reader takes."""
+        if self.num_views < 1 or self.size < 8:
+            raise ValueError(
+                f"needed num_views >= 1 and size >= 8, got {self.num_views} and {self.size}"
+            )
+        if self.start == "map" and self.map is None:
+            raise ValueError("a run can only start at a map when it is given one")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GuidanceConfig:
+    """What tells the world how its pictures should look."""
+
+    name: GuidanceName = "target"
+    spread: float = 0.05
+    """Width of the modes of `mixture`."""
+    distillation: DistillationConfig = DistillationConfig()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VoxelsLoop:
+    """How the loop logs, saves and looks at its progress."""
+
+    log_every: int = 20
+    image_every: int = 200
+    """Steps between two sets of pictures of the fixed views; the first and last step have one."""
+    num_fixed_views: int = 3
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self):
+        """Refuses empty loops."""
+        if min(self.log_every, self.image_every, self.num_fixed_views) < 1:
+            raise ValueError("log_every, image_every and num_fixed_views must be at least 1")
+        if not self.checkpoint_seconds > 0:
+            raise ValueError("checkpoint_seconds must be positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VoxelsJob:
+    """One run."""
+
+    job: Literal["voxels"] = "voxels"
+    seed: int = 0
+    world: WorldSource = WorldSource()
+    guidance: GuidanceConfig = GuidanceConfig()
+    sampler: SamplerConfig = SamplerConfig(name="views_rounds")
+    views_per_step: int = 4
+    train: TrainConfig
+    loop: VoxelsLoop = VoxelsLoop()
+
+    def __post_init__(self):
+        """Refuses seeds and batches that do not fit."""
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in [0, 2^31), got {self.seed}")
+        if self.views_per_step < 1:
+            raise ValueError(f"views_per_step must be at least 1, got {self.views_per_step}")

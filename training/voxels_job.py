@@ -1,0 +1,274 @@
+"""One block-world run from start, or from its last checkpoint, to its report."""
+
+import dataclasses
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from voxels.formats.map_json import save_map
+from voxels.gradient_report import gradient_report
+from voxels.train_step import TrainState, learn, look, train_step
+
+from . import (
+    checkpoints,
+    config_json,
+    pictures,
+    run_folder,
+    runtime,
+    voxels_evaluation,
+    voxels_report,
+    voxels_setup,
+)
+from .checkpoints import Saver
+from .interrupts import StopRequest
+from .progress import duration
+from .run_folder import RunFolder
+from .run_log import RunLog
+from .voxels_config import VoxelsJob
+from .voxels_evaluation import Evaluator
+from .voxels_setup import Setup
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is; saved with every checkpoint."""
+
+    step: int = 0
+    train_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    curve: list[list[float]] = dataclasses.field(default_factory=list)
+    """[step, train seconds, PSNR of the fixed views]."""
+
+
+def start(job: VoxelsJob, *, out: str | None = None) -> dict[str, Any]:
+    """Begins a run in a new folder; returns its summary.
+
+    Raises:
+      ValueError, OSError: for bad data, settings or folders, before anything is trained.
+    """
+    setup = voxels_setup.prepare(job)
+    folder = run_folder.create(out or run_folder.unused("runs", f"voxels-{job.guidance.name}"))
+    stored = {"config": config_json.to_json(job), "data": voxels_setup.fingerprint(setup.loaded)}
+    run_folder.write_json(folder.config, stored)
+    for note in setup.loaded.notes:
+        print(f"note: {note}")
+    return _train(setup, folder, voxels_setup.first_state(setup), Progress(), resumed_at=None)
+
+
+def resume(path: str) -> dict[str, Any]:
+    """Goes on with a run from its last whole checkpoint; returns its summary.
+
+    Raises:
+      FileNotFoundError, ValueError: when the folder holds no run, its world has changed, or its
+        checkpoints are damaged.
+    """
+    folder = run_folder.existing(path)
+    stored = run_folder.read_json(folder.config)
+    if stored.get("config", {}).get("job") != "voxels":
+        raise ValueError(f"{folder.config}: not a block-world run")
+    job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
+    run_folder.check_writable(folder.path)
+    setup = voxels_setup.prepare(job)
+    if voxels_setup.fingerprint(setup.loaded) != stored.get("data"):
+        raise ValueError(f"{path}: the world or its pictures are not those the run started with")
+    if not checkpoints.steps(folder.checkpoints):
+        print(f"{path}: stopped before its first checkpoint, so it begins again")
+        return _train(setup, folder, voxels_setup.first_state(setup), Progress(), resumed_at=-1)
+    restored = checkpoints.restore(folder.checkpoints, voxels_setup.state_shapes(setup))
+    for warning in restored.warnings:
+        print(f"warning: {warning}; going back to step {restored.step}")
+    print(f"{path}: going on after step {restored.step} of {job.train.num_steps}")
+    progress = Progress(**restored.extra)
+    return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
+
+
+def check_gradients(job: VoxelsJob, *, out: str | None = None) -> dict[str, Any]:
+    """Writes and prints a gradient report of the first view of the start; trains nothing."""
+    setup = voxels_setup.prepare(job)
+    folder = run_folder.create(out or run_folder.unused("runs", "voxels-gradients"))
+    stored = {"config": config_json.to_json(job), "data": voxels_setup.fingerprint(setup.loaded)}
+    run_folder.write_json(folder.config, stored)
+    values = _gradient_values(setup, setup.start)
+    run_folder.write_json(folder.path / "gradient_report.json", values)
+    print(json.dumps(values, indent=2))
+    return values
+
+
+def _gradient_values(setup: Setup, grid: Any) -> dict[str, Any]:
+    world = setup.world
+    program = jax.jit(functools.partial(gradient_report, setup.job.train.render))
+    report = program(setup.run_key, grid, world.lit, world.sky, world.cameras, 0)
+    return voxels_evaluation.report_as_json(jax.device_get(report))
+
+
+def _train(
+    setup: Setup,
+    folder: RunFolder,
+    state: TrainState,
+    progress: Progress,
+    *,
+    resumed_at: int | None,
+) -> dict[str, Any]:
+    job, log, saver = setup.job, RunLog(folder, resumed_at=resumed_at), Saver(folder.checkpoints)
+    evaluator = Evaluator(setup)
+    try:
+        with StopRequest() as stop:
+            print(
+                f"{setup.loaded.num_views} views of {setup.loaded.cols} x {setup.loaded.rows}, "
+                f"{' x '.join(map(str, setup.loaded.shape))} cells; results in {folder.path}"
+            )
+            begun = time.perf_counter()
+            step = _make_step(setup)
+            step(jax.tree.map(jnp.copy, state))  # compiles; the copy is thrown away
+            progress.compile_seconds += time.perf_counter() - begun
+            if progress.step == 0:
+                _look(setup, evaluator, folder, state, progress, log)
+            state = _loop(setup, evaluator, folder, step, state, progress, log, saver, stop)
+            if progress.step < job.train.num_steps:
+                saver.close()
+                print(f"stopped; go on with: hardlight voxels --resume {folder.path}")
+                sys.exit(130)
+            values = _finish(setup, evaluator, folder, state, progress)
+            saver.close()
+            return values
+    finally:
+        log.close()
+
+
+def _make_step(setup: Setup) -> Any:
+    """A function from a state, which it uses up, to the next and its metrics."""
+    job, guide, run_key = setup.job, setup.guide, setup.run_key
+    if guide.is_traceable:
+        whole = jax.jit(
+            functools.partial(train_step, job.train, setup.sampler, guide), donate_argnums=1
+        )
+        return lambda state: whole(run_key, state, setup.world)
+    first = jax.jit(functools.partial(look, job.train, setup.sampler))
+    second = jax.jit(functools.partial(learn, job.train, setup.sampler), donate_argnums=0)
+
+    def in_two_halves(state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        draw, query, key = first(run_key, state, setup.world)
+        pull = guide.pull(guide.data, key, query)
+        return second(state, setup.world, draw, pull)
+
+    return in_two_halves
+
+
+def _loop(
+    setup: Setup,
+    evaluator: Evaluator,
+    folder: RunFolder,
+    step: Any,
+    state: TrainState,
+    progress: Progress,
+    log: RunLog,
+    saver: Saver,
+    stop: StopRequest,
+) -> TrainState:
+    loop, total = setup.job.loop, setup.job.train.num_steps
+    clock, last_save, last_word = time.perf_counter(), time.perf_counter(), 0.0
+    while progress.step < total and not stop.is_set:
+        state, metrics = step(state)
+        progress.step += 1
+        is_last = progress.step == total
+        is_look = is_last or progress.step % loop.image_every == 0
+        if is_look or progress.step % loop.log_every == 0:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            progress.train_seconds += time.perf_counter() - clock
+            bad = [name for name, value in values.items() if not np.isfinite(value)]
+            if bad:
+                saver.save(progress.step, state, dataclasses.asdict(progress))
+                raise ValueError(f"step {progress.step}: {', '.join(bad)} not finite; state saved")
+            log.write(
+                progress.step,
+                {"seconds": progress.train_seconds, **values, **evaluator.statistics(state.grid)},
+            )
+            if is_look:
+                _look(setup, evaluator, folder, state, progress, log)
+            now = time.perf_counter()
+            if now - last_word > 5 or is_last:
+                last_word = now
+                left = progress.train_seconds / progress.step * (total - progress.step)
+                print(f"step {progress.step}/{total}  {_words(values)}  {duration(left)} left")
+            if now - last_save > loop.checkpoint_seconds:
+                saver.save(progress.step, state, dataclasses.asdict(progress))
+                last_save = now
+            clock = time.perf_counter()
+    jax.block_until_ready(state)
+    progress.train_seconds += time.perf_counter() - clock
+    saver.save(progress.step, state, dataclasses.asdict(progress))
+    return state
+
+
+def _look(
+    setup: Setup,
+    evaluator: Evaluator,
+    folder: RunFolder,
+    state: TrainState,
+    progress: Progress,
+    log: RunLog,
+) -> None:
+    """Writes pictures of the fixed views and a point of the curve."""
+    views = list(range(min(setup.job.loop.num_fixed_views, setup.loaded.num_views)))
+    images = evaluator.pictures(state, views)
+    for view in views:
+        name = f"step_{progress.step:04d}_view_{view}.png"
+        pictures.write_png(folder.images / name, pictures.to_uint8(images[view]))
+    truth = setup.loaded.pictures[views].astype(np.float32) / 255
+    quality = voxels_evaluation.psnr(images, truth)
+    progress.curve.append([progress.step, round(progress.train_seconds, 3), quality])
+    log.write(progress.step, {"psnr": quality}, group="fixed_views")
+
+
+def _finish(
+    setup: Setup, evaluator: Evaluator, folder: RunFolder, state: TrainState, progress: Progress
+) -> dict[str, Any]:
+    job, judged = setup.job, evaluator.judge(state)
+    final = judged.numbers
+    gradients = _gradient_values(setup, state.grid)
+    run_folder.write_json(folder.path / "gradient_report.json", gradients)
+    final["gradient_health_score"] = gradients["gradient_health_score"]
+    final["gradient_score"] = gradients["score"]
+    save_map(
+        folder.path / "map_optimized.json",
+        judged.exported,
+        metadata={"guidance": job.guidance.name, "step": progress.step, "seed": job.seed},
+    )
+    values = {
+        "job": job.job,
+        "data": job.world.map or "procedural",
+        "guidance": job.guidance.name,
+        "sampler": job.sampler.name,
+        "seed": job.seed,
+        "steps": progress.step,
+        "train_seconds": round(progress.train_seconds, 3),
+        "compile_seconds": round(progress.compile_seconds, 3),
+        "peak_memory_bytes": runtime.peak_memory(),
+        "device": runtime.device_name(),
+        "versions": runtime.versions(),
+        "final": final,
+        "curve": progress.curve,
+        "curve_metric": "PSNR in dB of the fixed views",
+    }
+    run_folder.write_json(folder.summary, values)
+    voxels_report.write(folder, setup, judged, values, config_json.to_json(job))
+    what = "hidden" if setup.loaded.is_hidden else "initial"
+    print(
+        f"{100 * final['visible_right']:.1f} % of the visible cells of the {what} map, "
+        f"PSNR {final['psnr']:.1f} dB, exported {final['psnr_exported']:.1f} dB, "
+        f"export gap {final['export_gap']:.1f} dB, {duration(progress.train_seconds)} of training"
+    )
+    print(f"report: {Path(folder.report)}")
+    return values
+
+
+def _words(values: dict[str, float]) -> str:
+    shown = [f"{name} {values[name]:.4g}" for name in ("guide_psnr", "guide") if name in values]
+    return ", ".join(shown)

@@ -1,0 +1,66 @@
+"""From the flags of `hardlight voxels` to a job."""
+
+import dataclasses
+
+from voxels.rendering.images import RenderConfig
+from voxels.train_step import TrainConfig
+
+from . import config_json, voxels_setup
+from .nerf_config import SamplerConfig, SamplerOption
+from .voxels_command import VoxelsCommand
+from .voxels_config import GuidanceConfig, VoxelsJob, VoxelsLoop, WorldSource
+
+
+def build(command: VoxelsCommand) -> VoxelsJob:
+    """Makes the job that the flags ask for; sizes come from the files it names.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file, flag or setting.
+    """
+    assignments = config_json.parse_assignments(command.set_, "--set")
+    given = {"num_views": command.views, "size": command.size, "seed": command.seed}
+    source = WorldSource(
+        map=command.map,
+        cameras=command.cameras,
+        start="fog" if command.map is None else "map",
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    for name, text in assignments.items():
+        if name.startswith("world."):
+            source = config_json.replace_field(source, name.removeprefix("world."), text)
+    loaded = voxels_setup.load(source)
+    rows, cols = loaded.rows, loaded.cols
+    render = RenderConfig(
+        rows=rows,
+        cols=cols,
+        shape=loaded.shape,
+        scale=loaded.scale,
+        near=loaded.near,
+        has_geometry=False,
+    )
+    train = TrainConfig(render=render)
+    if command.steps is not None:
+        train = dataclasses.replace(train, num_steps=command.steps)
+    options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
+    job = VoxelsJob(
+        seed=command.seed or 0,
+        world=source,
+        guidance=GuidanceConfig(name=command.guidance or "target"),
+        sampler=SamplerConfig(
+            name=command.sampler or "views_rounds",
+            options=tuple(
+                SamplerOption(name=name, value=config_json.parse_value(text))
+                for name, text in options.items()
+            ),
+        ),
+        views_per_step=min(4, loaded.num_views),
+        train=train,
+        loop=VoxelsLoop(),
+    )
+    for name, text in assignments.items():
+        section = name.split(".", 1)[0]
+        if section == "world":
+            continue
+        is_own = section in ("guidance", "loop", "views_per_step")
+        job = config_json.replace_field(job, name if is_own else f"train.{name}", text)
+    return job

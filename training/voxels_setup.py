@@ -1,0 +1,230 @@
+"""From a job to what its loop works on: world, cameras, pictures, guide, sampler, first grid."""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+from PIL import Image
+
+from samplers import registry
+from samplers.base import Sampler
+from scenes.cameras import Cameras
+from voxels.block_map import BlockMap
+from voxels.formats.map_json import load_map
+from voxels.formats.metadata_json import load_views
+from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, harden, uniform_grid
+from voxels.guidance.mixture import mixture
+from voxels.guidance.protocol import Guidance
+from voxels.guidance.target import target
+from voxels.losses import neutral_priors
+from voxels.palette import daylight, lit_colors, terrain_palette
+from voxels.procedural import WorldConfig, make_world, orbit_cameras
+from voxels.rendering.images import RenderConfig, render
+from voxels.train_step import TrainState, World, init_state
+
+from .voxels_config import VoxelsJob, WorldSource
+
+_START_NOISE = 0.1
+_FOG_LOGIT = -1.0
+
+
+class LoadedWorld(NamedTuple):
+    """What a source holds.
+
+    Attributes:
+      block_map: the map of the file, or the procedural world to find again.
+      pictures: one per camera: of the files, or rendered from the map.
+      is_hidden: the map is the truth and not the start.
+      notes: what a reader mended.
+    """
+
+    block_map: BlockMap
+    cameras: Cameras
+    pictures: UInt8[np.ndarray, "views rows cols 3"]
+    near: float
+    is_hidden: bool
+    notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Cells along x, y, z."""
+        x, y, z = self.block_map.materials.shape
+        return x, y, z
+
+    @property
+    def scale(self) -> float:
+        """Side of a cell in metres."""
+        return self.block_map.scale
+
+    @property
+    def num_views(self) -> int:
+        """Number of cameras."""
+        return len(self.pictures)
+
+    @property
+    def rows(self) -> int:
+        """Height of the pictures."""
+        return self.pictures.shape[1]
+
+    @property
+    def cols(self) -> int:
+        """Width of the pictures."""
+        return self.pictures.shape[2]
+
+
+class Setup(NamedTuple):
+    """A job made ready."""
+
+    job: VoxelsJob
+    loaded: LoadedWorld
+    world: World
+    guide: Guidance
+    sampler: Sampler
+    start: VoxelGrid
+    init_key: Key[Array, ""]
+    run_key: Key[Array, ""]
+
+
+def load(source: WorldSource) -> LoadedWorld:
+    """Reads or makes the world, its cameras and its pictures.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file and field.
+    """
+    names = terrain_palette().names
+    notes: list[str] = []
+    if source.map is None:
+        config = WorldConfig(shape=source.shape)
+        block_map = make_world(config, source.seed)
+    else:
+        block_map, repairs = load_map(source.map, names)
+        if repairs:
+            notes.append(f"{source.map}: {repairs.describe()}")
+        x, y, z = block_map.materials.shape
+        config = WorldConfig(
+            shape=(max(x, 4), max(y, 4), max(z, 4)), scale=block_map.scale, num_houses=0
+        )
+    near = 0.1
+    if source.cameras is None:
+        cameras = orbit_cameras(config, source.num_views, source.size, source.size)
+        pictures = render_map(block_map, cameras, source.size, source.size, near)
+    else:
+        views = load_views(source.cameras)
+        cameras, near = views.cameras, views.near
+        if all(path is not None and path.is_file() for path in views.image_paths):
+            pictures = _read_pictures(views.image_paths, views.rows, views.cols)
+        else:
+            notes.append(f"{source.cameras}: pictures are missing; those of the map are used")
+            pictures = render_map(block_map, cameras, views.rows, views.cols, near)
+    return LoadedWorld(block_map, cameras, pictures, near, source.map is None, tuple(notes))
+
+
+def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
+    """Makes guide, sampler and first grid.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file and field, the sampler or its option.
+    """
+    loaded = load(job.world) if loaded is None else loaded
+    if loaded.shape != job.train.render.shape:
+        raise ValueError(f"the map has {loaded.shape} cells, the run {job.train.render.shape}")
+    names = terrain_palette().names
+    lit, sky = lighting()
+    key = jax.random.key(job.seed)
+    init_key, run_key, start_key = jax.random.split(key, 3)
+    if job.world.start == "map":
+        start = grid_from_map(loaded.block_map, InitialLogits(noise=_START_NOISE), key=start_key)
+    else:
+        start = uniform_grid(
+            loaded.shape,
+            len(names),
+            occupancy_logit=_FOG_LOGIT,
+            noise=_START_NOISE,
+            key=start_key,
+        )
+    pictures = jnp.asarray(loaded.pictures)
+    if job.guidance.name == "mixture":
+        config = job.guidance.distillation
+        guide = mixture(pictures[None], spread=job.guidance.spread, config=config)
+    else:
+        guide = target(pictures)
+    cameras = Cameras(*(jnp.asarray(field) for field in loaded.cameras))
+    world = World(cameras, lit, sky, neutral_priors(len(names)), guide.data)
+    sampler = make_view_sampler(job, loaded.num_views)
+    return Setup(job, loaded, world, guide, sampler, start, init_key, run_key)
+
+
+def make_view_sampler(job: VoxelsJob, num_views: int) -> Sampler:
+    """Makes the camera sampler a job names: one of kind "views", or one over numbered items.
+
+    Raises:
+      ValueError: for an unknown name or setting, listing the known ones.
+    """
+    allowed = (*registry.names("views"), "uniform", "error_weighted")
+    name = job.sampler.name
+    if name not in allowed:
+        raise ValueError(f"no camera sampler {name!r}; camera samplers: {', '.join(allowed)}")
+    size = "num_views" if registry.ENTRIES[name].kind == "views" else "num_items"
+    sizes = {size: num_views, "batch_size": job.views_per_step}
+    return registry.make_sampler(name, {**job.sampler.as_dict(), **sizes})
+
+
+def first_state(setup: Setup) -> TrainState:
+    """The state of step 0."""
+    needs = registry.ENTRIES[setup.job.sampler.name].needs
+    centres = setup.world.cameras.camera_to_world[:, :3, 3]
+    data = [centres for need in needs if need == "centres"]
+    return init_state(setup.job.train, setup.sampler, setup.init_key, setup.start, *data)
+
+
+def state_shapes(setup: Setup) -> TrainState:
+    """The first state as shapes only."""
+    return jax.eval_shape(lambda: first_state(setup))
+
+
+def fingerprint(loaded: LoadedWorld) -> dict[str, Any]:
+    """Sizes and a checksum, to tell whether a resumed run sees the same world and pictures."""
+    checksum = zlib.crc32(loaded.block_map.materials.tobytes())
+    checksum = zlib.crc32(np.ascontiguousarray(loaded.pictures).tobytes(), checksum)
+    poses = np.asarray(loaded.cameras.camera_to_world)
+    return {"shape": list(loaded.shape), "crc32": zlib.crc32(poses.tobytes(), checksum)}
+
+
+def lighting() -> tuple[Float[Array, "materials 6 3"], Float[Array, " 3"]]:
+    """Lit colours of the default palette by day, and the sky."""
+    light = daylight()
+    return lit_colors(terrain_palette(), light), jnp.asarray(light.sky)
+
+
+def render_map(
+    block_map: BlockMap, cameras: Cameras, rows: int, cols: int, near: float
+) -> UInt8[np.ndarray, "views rows cols 3"]:
+    """Exact pictures of a map from every camera."""
+    lit, sky = lighting()
+    x, y, z = block_map.materials.shape
+    config = RenderConfig(
+        rows=rows, cols=cols, shape=(x, y, z), scale=block_map.scale, near=near, alpha="hard"
+    )
+    sure = InitialLogits(occupancy=5.0, material=20.0)
+    logits, probs = harden(grid_from_map(block_map, sure))
+    program = jax.jit(
+        lambda logits, probs, cameras, view: (
+            render(config, logits, probs, lit, sky, cameras, view).color
+        )
+    )
+    count = len(cameras.focal)
+    views = [np.asarray(program(logits, probs, cameras, view)) for view in range(count)]
+    return np.round(255 * np.clip(views, 0, 1)).astype(np.uint8)
+
+
+def _read_pictures(paths: tuple[Any, ...], rows: int, cols: int) -> UInt8[np.ndarray, "v r c 3"]:
+    pictures = []
+    for path in paths:
+        with Image.open(path) as image:
+            if image.size != (cols, rows):
+                raise ValueError(f"{path}: must be {cols} x {rows} pixels, got {image.size}")
+            pictures.append(np.asarray(image.convert("RGB")))
+    return np.stack(pictures)
