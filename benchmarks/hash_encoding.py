@@ -9,8 +9,8 @@ Forms, all with the same value and, up to rounding, the same gradient (checked):
     scatter per level    ours: custom rule, the 8 n updates of a level in one scatter
     scatter per corner   custom rule, 8 scatters of n updates into the same table
     sorted               custom rule, updates sorted by entry and added by segment_sum
-    torch bag, torch embedding, torch index_select
-                         the peer's three ways (the extra `bench`; left out without PyTorch)
+    torch embedding, torch index_select
+                         the peer's two ways (the extra `bench`; left out without PyTorch)
 
 Points lie along rays, as in training. Writes benchmarks/results/hash_encoding_BACKEND.json, each
 form with the allocator's setting of `hardlight` and without.
@@ -149,14 +149,14 @@ def measure_jax(sizes: Sizes) -> dict[str, dict[str, float]]:
 
 
 def measure_torch(sizes: Sizes) -> dict[str, dict[str, float]]:
-    """Times the peer's three ways to read tables."""
+    """Times the peer's two ways to read tables."""
     import torch
 
     from benchmarks.peers.torch_ngp import Encoding
 
     torch.set_num_threads(sizes.threads)
     points, results = torch.from_numpy(points_on_rays(sizes.points)), {}
-    for lookup in ("bag", "embedding", "index_select"):
+    for lookup in ("embedding", "index_select"):
         encode = Encoding(sizes.encoding, lookup)
         forward, both = [], []
         for _ in range(sizes.repeats + 2):
@@ -201,10 +201,12 @@ def main() -> None:
     sizes = tyro.cli(Sizes, description=__doc__)
     milliseconds = {}
     for allocator in ("kept", "default"):
-        setting = {"keep_memory": allocator == "kept"}
-        found = measuring.in_fresh_process(measure_jax, sizes, **setting)
+        keep = allocator == "kept"
+        found = measuring.in_fresh_process(functools.partial(measure_jax, sizes), keep_memory=keep)
         if find_spec("torch") is not None:
-            found |= measuring.in_fresh_process(measure_torch, sizes, **setting)
+            found |= measuring.in_fresh_process(
+                functools.partial(measure_torch, sizes), keep_memory=keep
+            )
         milliseconds[allocator] = found
         for name, row in found.items():
             print(

@@ -19,22 +19,19 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def in_fresh_process(
-    function: Callable[..., Any],
-    *arguments: Any,
-    keep_memory: bool = True,
-    cache_folder: str | None = None,
-    **options: Any,
+    call: Callable[[], Any], *, keep_memory: bool = True, cache_folder: str | None = None
 ) -> Any:
-    """Calls a module's function in a new process and returns what it returns.
+    """Makes a call in a new process and returns its result.
 
     Args:
+      call: a function of a module, or a `functools.partial` of one.
       keep_memory: make the allocator keep freed memory, as `hardlight` does; False leaves the
         system's default.
       cache_folder: where compiled programs are kept; None compiles everything anew.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_call, function, arguments, options, keep_memory, cache_folder).result()
+        return pool.submit(_call, call, keep_memory, cache_folder).result()
 
 
 def median_seconds(function: Callable[[], Any], *, repeats: int = 10, warmups: int = 2) -> float:
@@ -97,7 +94,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _call(function, arguments, options, keep_memory, cache_folder):
+def _call(call, keep_memory, cache_folder):
     if keep_memory:
         from training import runtime
 
@@ -109,7 +106,7 @@ def _call(function, arguments, options, keep_memory, cache_folder):
     else:
         jax.config.update("jax_compilation_cache_dir", cache_folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    return function(*arguments, **options)
+    return call()
 
 
 def _rounded(value: Any) -> Any:

@@ -20,6 +20,7 @@ given: a short run on the same machine measures the cost of a step first.
 """
 
 import dataclasses
+import functools
 import os
 import sys
 import tempfile
@@ -64,30 +65,31 @@ class Benchmarks:
 
 def throughput(flags: Benchmarks) -> None:
     job = _job(flags, _lego(flags))
+    start = functools.partial(nerf_throughput.first_step, job)
     with tempfile.TemporaryDirectory() as cache:
-        cold = measuring.in_fresh_process(nerf_throughput.first_step, job, cache_folder=cache)
-        second = measuring.in_fresh_process(nerf_throughput.first_step, job, cache_folder=cache)
-    count = {"warmups": flags.warmups, "steps": 64}
-    rates = measuring.in_fresh_process(nerf_throughput.step_and_image, job, **count)
+        cold, second = (measuring.in_fresh_process(start, cache_folder=cache) for _ in range(2))
+    counts = {"warmups": flags.warmups, "steps": 64}
+    rates = measuring.in_fresh_process(
+        functools.partial(nerf_throughput.step_and_image, job, **counts)
+    )
+    step = functools.partial(nerf_throughput.step_seconds, job, **counts)
     allocator = {
-        name: 1e3
-        * measuring.in_fresh_process(
-            nerf_throughput.step_seconds, job, keep_memory=name == "kept", **count
-        )
+        name: 1e3 * measuring.in_fresh_process(step, keep_memory=name == "kept")
         for name in ("kept", "default")
     }
     allocator["speedup"] = allocator["default"] / allocator["kept"]
+    for name, share in rates["parts_share"].items():
+        print(f"  {rates['parts_milliseconds'][name]:8.2f} ms {100 * share:6.1f} %  {name}")
     values = {
         "settings": _settings(job),
         **rates,
+        "allocator_milliseconds_per_step": allocator,
         "first_start": cold,
         "second_start": second,
-        "allocator_milliseconds_per_step": allocator,
     }
-    for name, share in rates["parts_share"].items():
-        print(f"  {rates['parts_milliseconds'][name]:8.2f} ms {100 * share:6.1f} %  {name}")
-    print(f"  {rates['train']}\n  {rates['image']}\n  {rates['sampler_share']}\n  {allocator}")
-    print(f"  first start {cold}\n  second start {second}")
+    for name in ("train", "image", "sampler_share", "allocator_milliseconds_per_step"):
+        print(f"  {name}: {values[name]}")
+    print(f"  first start: {cold}\n  second start: {second}")
     measuring.write("nerf_throughput", values)
 
 
@@ -96,59 +98,52 @@ def peer(flags: Benchmarks) -> None:
     (seconds,) = flags.seconds or (180.0,)
     job = _planned(flags, job, seconds, "seconds")
     total = job.train.num_steps
-    points = tuple(max(1, round(total * share)) for share in _PEER_SHARES)
-    options = {"points": points, "views": flags.views}
-    ours = measuring.in_fresh_process(nerf_training.train_ours, job, **options)
-    torch_runs = {
-        name: measuring.in_fresh_process(
-            nerf_training.train_peer,
-            job,
-            keep_memory=name == "kept",
-            threads=flags.threads,
-            **options,
-        )
-        for name in ("kept",)
+    options: dict[str, Any] = {
+        "points": tuple(max(1, round(total * share)) for share in _PEER_SHARES),
+        "views": flags.views,
     }
-    theirs = torch_runs["kept"]
-    per_ray = {
-        name: run["seconds"] / run["rays"] for name, run in (("ours", ours), ("peer", theirs))
-    }
+    ours = measuring.in_fresh_process(functools.partial(nerf_training.train_ours, job, **options))
+    theirs = measuring.in_fresh_process(
+        functools.partial(nerf_training.train_peer, job, threads=flags.threads, **options)
+    )
+    runs = {"ours": ours, "peer": theirs}
+    rate = {name: run["rays"] / run["seconds"] for name, run in runs.items()}
     ratios = {
-        "seconds_per_ray": per_ray["peer"] / per_ray["ours"],
-        "rays_per_second_ours": 1 / per_ray["ours"],
-        "rays_per_second_peer": 1 / per_ray["peer"],
-        "samples_per_ray_ours": ours["samples"] / ours["rays"],
-        "samples_per_ray_peer": theirs["samples"] / theirs["rays"],
+        "rays_per_second": rate,
+        "speedup_per_ray": rate["ours"] / rate["peer"],
+        "samples_per_ray": {name: run["samples"] / run["rays"] for name, run in runs.items()},
         "time_to_psnr": _time_to_psnr(ours, theirs),
     }
     print(f"  {ratios}")
-    values = {"settings": _settings(job), "ratios": ratios, "ours": ours, "peer": theirs}
-    measuring.write("nerf_peer", {**values, "peer_threads": flags.threads})
+    values = {"settings": _settings(job), "peer_threads": flags.threads, "ratios": ratios}
+    measuring.write("nerf_peer", {**values, **runs})
 
 
 def small(flags: Benchmarks) -> None:
-    runs = []
-    for name in _SCENES:
-        for seconds in flags.seconds or (30.0, 60.0):
-            job = _planned(flags, _job(flags, name), seconds, "cpu_seconds")
-            print(f"{name}, {seconds:g} CPU-seconds, {job.train.num_steps} steps", flush=True)
-            run = measuring.in_fresh_process(
-                nerf_training.train_ours, job, points=(seconds,), unit="cpu_seconds"
-            )
-            runs.append({"scene": name, "asked_cpu_seconds": seconds, **run})
-    measuring.write("nerf_small", {"settings": _settings(job), "runs": runs})
+    runs = [
+        {"scene": name, **_timed_run(flags, name, seconds, "cpu_seconds")}
+        for name in _SCENES
+        for seconds in flags.seconds or (30.0, 60.0)
+    ]
+    measuring.write("nerf_small", {"settings": _settings(_job(flags, "synthetic")), "runs": runs})
 
 
 def lego(flags: Benchmarks) -> None:
-    runs = []
-    for seconds in flags.seconds or (180.0, 600.0):
-        job = _planned(flags, _job(flags, _lego(flags)), seconds, "seconds")
-        print(f"lego, {seconds:g} seconds, {job.train.num_steps} steps", flush=True)
-        run = measuring.in_fresh_process(
-            nerf_training.train_ours, job, points=(seconds,), unit="seconds"
-        )
-        runs.append({"asked_seconds": seconds, **run})
-    measuring.write("nerf_lego", {"settings": _settings(job), "runs": runs})
+    scene = _lego(flags)
+    runs = [
+        _timed_run(flags, scene, seconds, "seconds") for seconds in flags.seconds or (180.0, 600.0)
+    ]
+    measuring.write("nerf_lego", {"settings": _settings(_job(flags, scene)), "runs": runs})
+
+
+def _timed_run(
+    flags: Benchmarks, scene: str, seconds: float, unit: nerf_training.Unit
+) -> dict[str, Any]:
+    """One run planned for the time it is given, evaluated on every test pixel at its end."""
+    job = _planned(flags, _job(flags, scene), seconds, unit)
+    print(f"  {Path(scene).name}: {seconds:g} {unit}, {job.train.num_steps} steps", flush=True)
+    train = functools.partial(nerf_training.train_ours, job, points=(seconds,), unit=unit)
+    return {f"asked_{unit}": seconds, **measuring.in_fresh_process(train)}
 
 
 def _lego(flags: Benchmarks) -> str:
@@ -175,7 +170,9 @@ def _planned(flags: Benchmarks, job: NerfJob, seconds: float, unit: nerf_trainin
     """Sets the number of steps, and with it the learning rate, to fit the time."""
     steps = flags.steps
     if steps is None:
-        cost = measuring.in_fresh_process(nerf_training.step_cost, job, unit=unit)
+        cost = measuring.in_fresh_process(
+            functools.partial(nerf_training.step_cost, job, unit=unit)
+        )
         steps = max(1, round(seconds / cost))
     return dataclasses.replace(job, train=with_steps(job.train, steps))
 

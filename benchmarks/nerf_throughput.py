@@ -238,14 +238,14 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
     unit, directions = place(rays, samples)
     values = jax.jit(evaluate)(params, unit, directions)
     ones = jnp.ones((unit.shape[0], config.field.encoding.num_outputs))
-    _, by_sample = composite(*values, samples, behind, target)
+    _, by_sample = composite(values.density, values.color, samples, behind, target)
     tables = params["params"]["tables"]
     gradient = jax.block_until_ready(field(params, unit, directions, by_sample))
-    learned = [*jax.tree.map(jnp.copy, (params, state.optimizer)), None]
+    learned: list[Any] = [jax.tree.map(jnp.copy, (params, state.optimizer))]
 
     def learn_again():
-        learned[:] = learn(learned[0], learned[1], gradient)
-        return learned
+        *learned[0], norm = learn(*learned[0], gradient)
+        return norm, learned[0]
 
     kept = [jax.tree.map(jnp.copy, state)]
     nothing = jax.jit(lambda state, data, key: state, donate_argnums=0)
@@ -267,7 +267,9 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
         "networks": whole - encode_forward - encode_backward,
         "march and pack": timed(lambda: march(state.grid, rays, step))
         + timed(lambda: place(rays, samples)),
-        "composite and loss": timed(lambda: composite(*values, samples, behind, target)),
+        "composite and loss": timed(
+            lambda: composite(values.density, values.color, samples, behind, target)
+        ),
         "optimiser": timed(learn_again),
         "occupancy update": timed(lambda: update_grid(state.grid, params)) / config.occupancy_every,
         "pixels and rays": timed(lambda: read_pixels(data.pixels, draw.items)),

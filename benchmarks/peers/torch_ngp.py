@@ -6,9 +6,8 @@ does its own way: dynamic shapes, so empty space is skipped with a boolean mask 
 left out; marches are only as long as the step demands; Adam is the fused kernel. The step's length
 follows the same rule as ours, so both evaluate the same number of samples per ray.
 
-`Encoding` offers the three ways a PyTorch user reads tables. "bag" (embedding_bag, which mixes the
-corners without storing them) is the fastest on a CPU and the default; `benchmarks/hash_encoding.py`
-times all three.
+`Encoding` offers two ways to read tables. `index_select`, whose gradient is an `index_add`, is the
+faster on a CPU and the default; `benchmarks/hash_encoding.py` times both.
 """
 
 import itertools
@@ -26,7 +25,7 @@ from nerf.hash_encoding import HashEncodingConfig
 from nerf.train_step import NerfConfig
 from scenes.posed_images import PosedImages
 
-Lookup = Literal["bag", "embedding", "index_select"]
+Lookup = Literal["embedding", "index_select"]
 
 _PRIMES = (1, 2654435761, 805459861)
 
@@ -41,7 +40,7 @@ class Rays(NamedTuple):
 class Encoding(nn.Module):
     """Multiresolution hash encoding; all levels at once, in one table."""
 
-    def __init__(self, config: HashEncodingConfig, lookup: Lookup = "bag"):
+    def __init__(self, config: HashEncodingConfig, lookup: Lookup = "index_select"):
         super().__init__()
         levels = hash_encoding.levels(config)
         self.lookup: Lookup = lookup
@@ -53,9 +52,10 @@ class Encoding(nn.Module):
             (1, side, side * side) if level.is_dense else _PRIMES
             for level, side in zip(levels, sides, strict=True)
         ]
+        wrapped = np.array(factors, np.uint32).view(np.int32)
         self.register_buffer("resolution", torch.tensor([level.resolution for level in levels]))
-        self.register_buffer("first", torch.tensor(first[:-1]))
-        self.register_buffer("factors", torch.tensor(factors))
+        self.register_buffer("first", torch.tensor(first[:-1], dtype=torch.int32))
+        self.register_buffer("factors", torch.tensor(wrapped))
         self.table = nn.Parameter(
             torch.empty(int(first[-1]), config.num_features).uniform_(-1e-4, 1e-4)
         )
@@ -63,36 +63,35 @@ class Encoding(nn.Module):
     def forward(self, unit: Tensor) -> Tensor:
         """Encodes points [n, 3] of the unit cube as [n, levels * features]."""
         index, weight = self._corners(unit.clamp(0.0, 1.0))
-        if self.lookup == "bag":
-            mixed = functional.embedding_bag(
-                index.view(-1, 8), self.table, per_sample_weights=weight.view(-1, 8), mode="sum"
-            )
-        elif self.lookup == "embedding":
-            mixed = (functional.embedding(index, self.table) * weight[..., None]).sum(2)
+        if self.lookup == "embedding":
+            read = functional.embedding(index, self.table)
         else:
             read = self.table.index_select(0, index.view(-1)).view(*index.shape, -1)
-            mixed = (read * weight[..., None]).sum(2)
-        return mixed.view(unit.shape[0], -1)
+        mixed = (read * weight[..., None]).sum(0)
+        return torch.cat(mixed.unbind(0), -1)  # a transpose would make its gradient strided, slow
 
     @torch.no_grad()
     def _corners(self, unit: Tensor) -> tuple[Tensor, Tensor]:
-        """Table rows and trilinear weights of the 8 corners, both [n, levels, 8]."""
-        scaled = unit[:, None, :] * self.resolution[:, None]
-        cell = torch.minimum(scaled.floor(), self.resolution[:, None] - 1.0)
+        """Table rows and trilinear weights, both [8, levels, n]: the long axis last, so that
+        every operation runs over contiguous memory."""
+        resolution = self.resolution[:, None]
+        scaled = unit.t()[:, None, :] * resolution
+        cell = torch.minimum(scaled.floor(), resolution - 1.0)
         upper = scaled - cell
-        both = torch.stack([1.0 - upper, upper], -1)
-        weight = _outer(both, torch.mul)
-        cell = cell.long()
-        parts = torch.stack([cell, cell + 1], -1) * self.factors[:, :, None]
-        dense = _outer(parts[:, : self.num_dense], torch.add)
-        hashed = _outer(parts[:, self.num_dense :], torch.bitwise_xor) & self.mask
-        return torch.cat([dense, hashed], 1) + self.first[:, None], weight
+        weight = _outer(torch.stack([1.0 - upper, upper], 1), torch.mul)
+        cell = cell.int()
+        # int32 wraps around, which the mask makes equal to the hash in uint32
+        parts = torch.stack([cell, cell + 1], 1) * self.factors.t()[:, None, :, None]
+        dense = _outer(parts[:, :, : self.num_dense], torch.add)
+        hashed = _outer(parts[:, :, self.num_dense :], torch.bitwise_xor) & self.mask
+        # index_add has a fast path for int64 only
+        return (torch.cat([dense, hashed], 1) + self.first[:, None]).long(), weight
 
 
 class Field(nn.Module):
     """Density and colour of points of the unit cube."""
 
-    def __init__(self, config: FieldConfig, lookup: Lookup = "bag"):
+    def __init__(self, config: FieldConfig, lookup: Lookup = "index_select"):
         super().__init__()
         self.bias = config.density_bias
         self.encoding = Encoding(config.encoding, lookup)
@@ -119,7 +118,12 @@ class Trainer:
     """The field, its occupancy grid, its optimiser and the images it learns from."""
 
     def __init__(
-        self, config: NerfConfig, images: PosedImages, *, seed: int = 0, lookup: Lookup = "bag"
+        self,
+        config: NerfConfig,
+        images: PosedImages,
+        *,
+        seed: int = 0,
+        lookup: Lookup = "index_select",
     ):
         torch.manual_seed(seed)
         self.config, self.count, self.samples = config, 0, 0
@@ -273,10 +277,10 @@ def _network(num_inputs: int, width: int, num_hidden: int, num_outputs: int) -> 
 
 
 def _outer(pairs: Tensor, combine) -> Tensor:
-    """Combines lower and upper x, y, z [n, levels, 3, 2] into corners [n, levels, 8]."""
-    x, y, z = pairs.unbind(2)
-    xy = combine(x[..., :, None], y[..., None, :])
-    return combine(xy[..., None], z[..., None, None, :]).flatten(2)
+    """Combines lower and upper x, y, z [3, 2, levels, n] into corners [8, levels, n]."""
+    x, y, z = pairs
+    xy = combine(x[:, None], y[None])
+    return combine(xy[:, :, None], z[None, None]).flatten(0, 2)
 
 
 def _spherical_harmonics(directions: Tensor) -> Tensor:
