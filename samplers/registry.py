@@ -102,7 +102,7 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             name="spatial",
-            summary="image tiles in proportion to their recent loss: the default choice",
+            summary="image tiles in proportion to their recent loss",
             kind="rays",
             config=spatial.SpatialConfig,
             make=spatial.make,
