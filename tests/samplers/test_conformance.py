@@ -1,101 +1,33 @@
 """Every registered sampler keeps the same laws; registering one is enough to test it."""
 
-import dataclasses
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from samplers.base import Feedback
-from samplers.depth_guided import RayQuery
-from samplers.motion_bins import MotionTime, bin_of
-from samplers.pixels import PixelCoord, PixelIndex, index_from_pixels, pixel_indices
+from samplers.pixels import PixelCoord, pixel_indices
 from samplers.registry import ENTRIES, make_ray_sampler, make_sampler, names
 from tests import strategies
-from tests.statistics import assert_frequencies
+from tests.samplers.family import (
+    BATCH,
+    COLS,
+    PIXELS,
+    ROWS,
+    VIEWS,
+    feedback_for,
+    flat_index,
+    made,
+    query_for,
+    trained,
+)
+from tests.statistics import assert_frequencies, assert_mean_close
 from tests.variants import assert_same_shapes, counted
-
-VIEWS, ROWS, COLS, BATCH = 3, 12, 20, 64
-PIXELS = VIEWS * ROWS * COLS
-SETTINGS = {
-    "motion": {"clip_frames": (130, 70, 40), "frames_per_bin": 20.0, "batch_size": BATCH},
-    "views": {"num_views": 70, "batch_size": BATCH},
-    "points": {"num_samples": 8},
-}
 
 each_sampler = pytest.mark.parametrize("name", names())
 each_with_probabilities = pytest.mark.parametrize(
     "name", [name for name in names() if ENTRIES[name].is_exact and ENTRIES[name].kind != "points"]
 )
-
-
-def data_for(name):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (VIEWS, ROWS, COLS, 3)).astype(np.uint8)
-    known = {
-        "images": jnp.asarray(images),
-        "labels": jnp.asarray(images[..., 0] // 64, jnp.int32),
-        "centres": jnp.asarray(rng.normal(size=(70, 3)), jnp.float32),
-        "depth": jnp.asarray(rng.uniform(1.5, 5.5, PIXELS), jnp.float32).at[::5].set(jnp.nan),
-        "sigma": jnp.asarray(rng.uniform(0.05, 1.0, PIXELS), jnp.float32),
-    }
-    return [known[need] for need in ENTRIES[name].needs]
-
-
-def query_for(name):
-    if ENTRIES[name].kind != "points":
-        return ()
-    pixel = jnp.arange(BATCH, dtype=jnp.int32)
-    return (RayQuery(pixel, jnp.full(BATCH, 1.0), jnp.linspace(3.0, 6.0, BATCH)),)
-
-
-@functools.cache
-def made(name):
-    """The sampler, its first state, and its compiled functions."""
-    entry = ENTRIES[name]
-    fields = {field.name for field in dataclasses.fields(entry.config)}
-    options = {"warmup_steps": 2, "tile": 4, "rank_frequency": 2, "edge_tile": 4}
-    options = {key: value for key, value in options.items() if key in fields}
-    if entry.kind == "rays":
-        sizes = {"num_views": VIEWS, "rows": ROWS, "cols": COLS, "batch_size": BATCH}
-        sampler = make_ray_sampler(name, **sizes, options=options)
-    else:
-        sampler = make_sampler(name, SETTINGS[entry.kind])
-    state = jax.jit(sampler.init)(jax.random.key(0), *data_for(name))
-    return sampler, state, jax.jit(sampler.sample), jax.jit(sampler.update)
-
-
-def feedback_for(draw, value, valid=None):
-    value = jnp.asarray(value)
-    grad = None
-    if isinstance(draw.items, PixelCoord):
-        grad = jnp.stack([jnp.sin(value), jnp.cos(value)], axis=-1)
-    return Feedback(value=value, valid=valid, grad=grad)
-
-
-@functools.cache
-def trained(name, steps=6):
-    """A state past its warm-up, with the compiled functions."""
-    sampler, state, sample, update = made(name)
-    for step in range(steps):
-        draw = sample(jax.random.fold_in(jax.random.key(1), step), state, *query_for(name))
-        value = 0.5 + 0.5 * np.sin(step + np.arange(BATCH))
-        if ENTRIES[name].kind == "motion":
-            value = (value > 0.8).astype(np.float32)
-        state = update(state, draw, feedback_for(draw, value.astype(np.float32)))
-    return sampler, state, sample, update
-
-
-def flat_index(name, items):
-    """The number of each item drawn, as `probabilities` counts them."""
-    if isinstance(items, PixelIndex):
-        return np.asarray(index_from_pixels(items, ROWS, COLS))
-    if isinstance(items, MotionTime):
-        return np.asarray(bin_of(trained(name)[1].layout, items))
-    return np.asarray(items)
 
 
 @each_sampler
@@ -162,6 +94,22 @@ def test_probabilities_sum_to_one_and_agree_with_draws(name):
     is_independent = name not in ("uniform_epochs", "stratified", "views_rounds", "views_farthest")
     if is_independent and is_start_exact and not is_moved_back:
         assert_frequencies(counts, probs)
+
+
+@pytest.mark.parametrize("name", [n for n in names("rays") if ENTRIES[n].is_unbiased])
+def test_weighted_gradient_is_unbiased(name):
+    _, state, sample, _ = trained(name)
+    features = np.random.default_rng(0).normal(size=(PIXELS, 2))
+    residual = features @ [0.3, -0.2] - np.sin(3.0 * features[:, 0]) - (features[:, 1] > 1)
+    gradient = 2.0 * residual[:, None] * features
+    estimates = []
+    for seed in range(500):
+        if name == "uniform_epochs":
+            state = state._replace(epoch=jnp.asarray(seed, jnp.int32))
+        draw = sample(jax.random.key(seed), state)
+        index = flat_index(name, draw.items)
+        estimates.append(np.mean(np.asarray(draw.weights)[:, None] * gradient[index], axis=0))
+    assert_mean_close(np.stack(estimates), gradient.mean(axis=0))
 
 
 @each_sampler
