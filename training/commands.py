@@ -43,6 +43,12 @@ ENTRIES: tuple[Entry, ...] = (
         "NerfCommand",
     ),
     Entry(
+        ("voxels",),
+        "shape a block world until its pictures look as they should, and export it",
+        "training.voxels_command",
+        "VoxelsCommand",
+    ),
+    Entry(
         ("compare", "nerf"),
         "train with several samplers at an equal budget and report who wins",
         "training.compare_command",

@@ -18,12 +18,14 @@ def build(command: VoxelsCommand) -> VoxelsJob:
       FileNotFoundError, ValueError: naming the file, flag or setting.
     """
     assignments = config_json.parse_assignments(command.set_, "--set")
-    given = {"num_views": command.views, "size": command.size, "seed": command.seed}
+    plain = WorldSource()
     source = WorldSource(
         map=command.map,
         cameras=command.cameras,
         start="fog" if command.map is None else "map",
-        **{name: value for name, value in given.items() if value is not None},
+        num_views=plain.num_views if command.views is None else command.views,
+        size=plain.size if command.size is None else command.size,
+        seed=command.seed or 0,
     )
     for name, text in assignments.items():
         if name.startswith("world."):

@@ -28,9 +28,9 @@ class LossWeights:
       adjacency: reward of `Priors.adjacency` over pairs stacked along +Y.
     """
 
-    sparsity: float = 1e-3
+    sparsity: float = 1e-5
     occupancy_entropy: float = 0.0
-    material_entropy: float = 1e-4
+    material_entropy: float = 0.0
     smoothness: float = 0.0
     distribution: float = 0.0
     adjacency: float = 0.0

@@ -44,12 +44,12 @@ class TrainConfig:
 
     render: RenderConfig
     num_steps: int = 1000
-    learning_rate: float = 0.1
-    final_learning_rate: float = 0.02
+    learning_rate: float = 0.2
+    final_learning_rate: float = 0.05
     temperature_start: float = 1.0
-    temperature_end: float = 0.25
-    material_temperature_end: float = 0.5
-    hardness_end: float = 0.0
+    temperature_end: float = 0.5
+    material_temperature_end: float = 1.0
+    hardness_end: float = 1.0
     max_gradient_norm: float = 0.0
     max_logit: float = 8.0
     losses: LossWeights = dataclasses.field(default_factory=LossWeights)
