@@ -19,7 +19,11 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def in_fresh_process(
-    call: Callable[[], Any], *, keep_memory: bool = True, cache_folder: str | None = None
+    call: Callable[[], Any],
+    *,
+    keep_memory: bool = True,
+    is_cold: bool = False,
+    cache_folder: str | None = None,
 ) -> Any:
     """Makes a call in a new process and returns its result.
 
@@ -27,11 +31,12 @@ def in_fresh_process(
       call: a function of a module, or a `functools.partial` of one.
       keep_memory: make the allocator keep freed memory, as `hardlight` does; False leaves the
         system's default.
-      cache_folder: where compiled programs are kept; None compiles everything anew.
+      is_cold: compile everything anew, for calls whose compile times are reported.
+      cache_folder: where compiled programs are kept; None: where `hardlight` keeps them.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_call, call, keep_memory, cache_folder).result()
+        return pool.submit(_call, call, keep_memory, is_cold, cache_folder).result()
 
 
 def median_seconds(function: Callable[[], Any], *, repeats: int = 10, warmups: int = 2) -> float:
@@ -94,18 +99,17 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _call(call, keep_memory, cache_folder):
-    if keep_memory:
-        from training import runtime
-
-        runtime.keep_freed_memory()  # before JAX allocates anything
+def _call(call, keep_memory, is_cold, cache_folder):
     import jax
 
-    if cache_folder is None:
-        jax.config.update("jax_enable_compilation_cache", False)
-    else:
-        jax.config.update("jax_compilation_cache_dir", cache_folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    from training import runtime
+
+    if keep_memory:
+        runtime.keep_freed_memory()  # before JAX allocates anything
+    folder = os.environ.get(runtime.CACHE_VARIABLE) or runtime.default_cache_folder()
+    jax.config.update("jax_enable_compilation_cache", not is_cold)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder or folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return call()
 
 

@@ -34,7 +34,7 @@ sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring, nerf_throughput, nerf_training
-from training import nerf_presets, runtime
+from training import nerf_presets
 from training.nerf_config import NerfJob, SceneConfig
 from training.nerf_options import choose_preset, with_steps
 
@@ -102,7 +102,8 @@ def peer(flags: Benchmarks) -> None:
         "points": tuple(max(1, round(total * share)) for share in _PEER_SHARES),
         "views": flags.views,
     }
-    ours = measuring.in_fresh_process(functools.partial(nerf_training.train_ours, job, **options))
+    train = functools.partial(nerf_training.train_ours, job, **options)
+    ours = measuring.in_fresh_process(train, is_cold=True)
     theirs = measuring.in_fresh_process(
         functools.partial(nerf_training.train_peer, job, threads=flags.threads, **options)
     )
@@ -143,7 +144,7 @@ def _timed_run(
     job = _planned(flags, _job(flags, scene), seconds, unit)
     print(f"  {Path(scene).name}: {seconds:g} {unit}, {job.train.num_steps} steps", flush=True)
     train = functools.partial(nerf_training.train_ours, job, points=(seconds,), unit=unit)
-    return {f"asked_{unit}": seconds, **measuring.in_fresh_process(train)}
+    return {f"asked_{unit}": seconds, **measuring.in_fresh_process(train, is_cold=True)}
 
 
 def _lego(flags: Benchmarks) -> str:
@@ -195,7 +196,6 @@ def _time_to_psnr(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str
 
 def main() -> None:
     flags = tyro.cli(Benchmarks, description=__doc__)
-    runtime.prepare()
     parts = {"throughput": throughput, "peer": peer, "small": small, "lego": lego}
     for name, measure in parts.items():
         if flags.part in (name, "all"):

@@ -241,11 +241,12 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
     _, by_sample = composite(values.density, values.color, samples, behind, target)
     tables = params["params"]["tables"]
     gradient = jax.block_until_ready(field(params, unit, directions, by_sample))
-    learned: list[Any] = [jax.tree.map(jnp.copy, (params, state.optimizer))]
+    learned: list[Any] = jax.tree.map(jnp.copy, [params, state.optimizer])
 
     def learn_again():
-        *learned[0], norm = learn(*learned[0], gradient)
-        return norm, learned[0]
+        params, optimizer, norm = learn(learned[0], learned[1], gradient)
+        learned[:] = params, optimizer
+        return params, optimizer, norm
 
     kept = [jax.tree.map(jnp.copy, state)]
     nothing = jax.jit(lambda state, data, key: state, donate_argnums=0)
