@@ -202,7 +202,9 @@ def main() -> None:
     milliseconds = {}
     for allocator in ("kept", "default"):
         keep = allocator == "kept"
-        found = measuring.in_fresh_process(functools.partial(measure_jax, sizes), keep_memory=keep)
+        found = measuring.in_fresh_process(
+            functools.partial(measure_jax, sizes), keep_memory=keep, is_cold=True
+        )
         if find_spec("torch") is not None:
             found |= measuring.in_fresh_process(
                 functools.partial(measure_torch, sizes), keep_memory=keep

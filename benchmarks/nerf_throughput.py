@@ -214,7 +214,7 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
     field = jax.jit(
         lambda params, unit, directions, g: jax.vjp(
             lambda params: tuple(evaluate(params, unit, directions)), params
-        )[1](g)
+        )[1](g)[0]
     )
     update_grid = jax.jit(
         lambda grid, params: occupancy.update(
