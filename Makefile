@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS = constraints/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
 PYTEST = $(BIN)/python -m pytest
+TEST_PROCESSES ?= 2
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
@@ -36,10 +37,10 @@ demo: $(VENV)/core.stamp  ## train one small scene with two samplers and write a
 sync: $(VENV)/dev.stamp  ## install everything the tests need
 
 test: $(VENV)/dev.stamp  ## the fast tests
-	$(PYTEST)
+	$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile
 
 test-slow: $(VENV)/dev.stamp  ## the tests marked slow
-	$(PYTEST) -m "slow and not gpu"
+	$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile -m "slow and not gpu"
 
 test-gpu: $(VENV)/dev.stamp  ## the tests that need an accelerator
 	$(PYTEST) -m gpu
