@@ -10,6 +10,8 @@ a state that does not fit says by name what is different.
 """
 
 import contextlib
+import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 _KEPT = 2
+_LATE_READS = 0.5  # seconds
 
 
 class Restored(NamedTuple):
@@ -116,7 +119,8 @@ def restore(folder: Path, template: Any) -> Restored:
     for step in steps(folder):
         path = folder / str(step)
         try:
-            arrays, meta = _read(path)
+            with _late_reads_ignored():
+                arrays, meta = _read(path)
         except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
             warnings.append(f"checkpoint {path} is damaged ({type(error).__name__}: {reason})")
@@ -185,6 +189,28 @@ def _fit(template: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:
 
 def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+@contextlib.contextmanager
+def _late_reads_ignored() -> Iterator[None]:
+    """Silences reads that end after orbax has given up on a damaged checkpoint.
+
+    Orbax closes its event loop at the first failed read; the others then complain to nobody.
+    """
+    report = sys.unraisablehook
+
+    def filtered(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            report(unraisable)
+
+    sys.unraisablehook = filtered
+    try:
+        yield
+    except Exception:
+        time.sleep(_LATE_READS)
+        raise
+    finally:
+        sys.unraisablehook = report
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ CONFIG_NAME = "compare.json"
 RESULTS_NAME = "results.json"
 
 
-def start(comparison: NerfComparison, folder: Path) -> dict[str, Any]:
+def start(
+    comparison: NerfComparison, folder: Path, *, shared: nerf_job.Shared | None = None
+) -> dict[str, Any]:
     """Begins a comparison in a new folder.
 
     Raises:
@@ -26,10 +28,10 @@ def start(comparison: NerfComparison, folder: Path) -> dict[str, Any]:
         )
     run_folder.check_writable(folder)
     run_folder.write_json(folder / CONFIG_NAME, config_json.to_json(comparison))
-    return go_on(comparison, folder)
+    return go_on(comparison, folder, shared=shared)
 
 
-def resume(folder: Path) -> dict[str, Any]:
+def resume(folder: Path, *, shared: nerf_job.Shared | None = None) -> dict[str, Any]:
     """Goes on with a comparison: finished runs are kept, a stopped one continues.
 
     Raises:
@@ -38,13 +40,20 @@ def resume(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{folder}: not a comparison's folder, it has no {CONFIG_NAME}")
     values = run_folder.read_json(folder / CONFIG_NAME)
-    return go_on(config_json.from_json(NerfComparison, values, str(folder / CONFIG_NAME)), folder)
+    comparison = config_json.from_json(NerfComparison, values, str(folder / CONFIG_NAME))
+    return go_on(comparison, folder, shared=shared)
 
 
-def go_on(comparison: NerfComparison, folder: Path) -> dict[str, Any]:
-    """Does the runs that are not done, then writes results.json and report.html."""
+def go_on(
+    comparison: NerfComparison, folder: Path, *, shared: nerf_job.Shared | None = None
+) -> dict[str, Any]:
+    """Does the runs that are not done, then writes results.json and report.html.
+
+    Args:
+      shared: scene and compiled programs of the base job, if they are already at hand.
+    """
     jobs = comparison.runs()
-    scene = nerf_setup.load(comparison.base.scene)
+    scene = nerf_setup.load(comparison.base.scene) if shared is None else shared.scene
     # every sampler and its options are checked before the first run begins
     setups = {
         sampler.name: nerf_setup.prepare(job, scene)
@@ -52,9 +61,9 @@ def go_on(comparison: NerfComparison, folder: Path) -> dict[str, Any]:
         for job in jobs
         if job.sampler == sampler and job.seed == comparison.base.seed
     }
-    shared = nerf_job.Shared(
-        scene=scene, evaluator=Evaluator(next(iter(setups.values()))), steps={}
-    )
+    if shared is None:
+        evaluator = Evaluator(next(iter(setups.values())))
+        shared = nerf_job.Shared(scene=scene, evaluator=evaluator, steps={})
     del setups
     for number, job in enumerate(jobs, start=1):
         run = RunFolder(folder / run_name(job))

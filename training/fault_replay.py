@@ -1,6 +1,7 @@
 """Repeats a faulty step from its saved state and looks for the first bad numbers."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,9 +18,11 @@ class Replay(NamedTuple):
     lines: tuple[str, ...]
 
 
-def replay(path: str) -> Replay:
+def replay(path: str, *, known: Mapping[Any, Any] | None = None) -> Replay:
     """Repeats the step that stopped the run in folder `path`.
 
+    Args:
+      known: compiled steps, as `nerf_job.Shared` keeps them.
     Raises:
       FileNotFoundError: when the folder holds no run, or the run met no fault.
     """
@@ -34,11 +37,13 @@ def replay(path: str) -> Replay:
         f"before the step: {name} has {bad} of {size} values that are not finite"
         for name, bad, size in fault.not_finite(restored.state)
     ]
-    step = jax.jit(
-        lambda state, data, key: train_step.train_step(job.train, setup.sampler, state, data, key)
-    )
-    _, metrics = step(restored.state, setup.data, setup.run_key)
-    is_finite = bool(np.all(np.asarray(metrics.is_finite)))
+    step = (known or {}).get((job.train, setup.sampler.config))
+    if step is None:
+        step = train_step.make_train_step(job.train, setup.sampler)
+    _, every = step(restored.state, setup.data, setup.run_key)
+    # with several steps per call all repeat the first, which changed nothing
+    metrics = jax.tree.map(lambda values: np.asarray(values).reshape(-1)[0], every)
+    is_finite = bool(metrics.is_finite)
     shown = ("loss", "mse", "gradient_norm", "step_scale", "fill", "kept_rays")
     lines += [f"the step again: {name} = {float(getattr(metrics, name)):.6g}" for name in shown]
     if is_finite:

@@ -1,5 +1,6 @@
 """One radiance-field run from start, or from its last checkpoint, to its report."""
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -52,7 +53,12 @@ def start(job: NerfJob, *, out: str | None = None, shared: Shared | None = None)
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
     """
     folder = run_folder.create(out or run_folder.unused("runs", _default_name(job)))
-    setup = nerf_setup.prepare(job, None if shared is None else shared.scene)
+    try:
+        setup = nerf_setup.prepare(job, None if shared is None else shared.scene)
+    except Exception:
+        with contextlib.suppress(OSError):  # only an empty folder goes
+            folder.path.rmdir()
+        raise
     run_folder.write_json(
         folder.config,
         {"config": config_json.to_json(job), "data": nerf_setup.fingerprint(setup.scene)},

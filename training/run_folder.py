@@ -69,7 +69,6 @@ def create(path: str | os.PathLike[str]) -> RunFolder:
             "or choose another --out"
         )
     check_writable(folder.path)
-    folder.images.mkdir(exist_ok=True)
     return folder
 
 

@@ -1,0 +1,124 @@
+"""The command line: quick help, one red line for what is wrong, and its exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from training import cli, commands
+
+
+def _run(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "training.cli", *words], capture_output=True, text=True, timeout=60
+    )
+
+
+def _fails(capsys, *words):
+    """Runs in this process; returns the error line."""
+    assert cli.main(list(words)) == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("words", [(), ("nerf", "--help"), ("compare", "nerf", "--help")])
+def test_help_does_not_import_jax(words):
+    code = (
+        "import sys; from training import cli\n"
+        f"try: code = cli.main({list(words)!r})\n"
+        "except SystemExit as leaving: code = leaving.code\n"
+        "assert not code, code\n"
+        "assert 'jax' not in sys.modules and 'matplotlib' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "hardlight" in done.stdout
+
+
+def test_every_command_is_listed_and_has_examples(capsys):
+    assert cli.main([]) == 0
+    shown = capsys.readouterr().out
+    for entry in commands.ENTRIES:
+        assert " ".join(entry.words) in shown
+        assert entry.load().examples.strip().startswith("hardlight " + " ".join(entry.words))
+
+
+def test_wrong_flag_exits_with_2():
+    done = _run("nerf", "--stepps", "3")
+    assert done.returncode == 2
+    assert "--steps" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("frobnicate",), "no command 'frobnicate'; commands: nerf, "),
+        (("compare",), "hardlight compare needs a job: one of nerf"),
+        (("nerf",), "say either --data FOLDER, to start a run, or --resume RUN"),
+        (("nerf", "--data", "x", "--resume", "y"), "say either --data"),
+        (("nerf", "--resume", "y", "--out", "z"), "leave out --out"),
+        (("nerf", "--data", "x", "--steps", "0"), "--steps must be at least 1, got 0"),
+        (("nerf", "--data", "x", "--set", "a"), "--set takes NAME=VALUE, got 'a'"),
+        (("nerf", "--data", "synthetic:x", "--set", "nope=1"), "no setting 'nope' in NerfConfig"),
+        (("nerf", "--data", "x", "--seed", "-1"), "seed must be in"),
+        (("render", "no/such/run"), "no/such/run: no such run folder"),
+        (("render", "run", "--what", "path"), "--what path and --path FILE belong together"),
+        (("view", "no/such/run"), "no/such/run: no such run folder"),
+        (("replay", "no/such/run"), "no/such/run: no such run folder"),
+        (("nerf", "--resume", "no/such/run"), "no/such/run: no such run folder"),
+        (("compare", "nerf", "--resume", "no"), "no: not a comparison's folder"),
+        (
+            ("compare", "nerf", "--data", "synthetic:blocks", "--samplers", "uniform"),
+            "a comparison needs two or more different samplers",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(capsys, words, message):
+    assert message in _fails(capsys, *words).replace("\n", " ")
+
+
+def test_bad_data_leaves_no_folder_behind(capsys, tmp_path):
+    out = tmp_path / "run"
+    for data, message in (
+        ("synthetic:nowhere", "synthetic scene must be one of"),
+        (str(tmp_path / "missing"), "missing: no such folder"),
+        (str(tmp_path), "no known format"),
+    ):
+        error = _fails(capsys, "nerf", "--data", data, "--out", str(out))
+        assert message in error.replace("\n", " ")
+        assert not out.exists()
+
+
+def test_unknown_sampler_and_option_are_named(capsys, tmp_path):
+    base = ("nerf", "--data", "synthetic:blocks", "--size", "8", "--views", "1")
+    base += ("--out", str(tmp_path / "run"))
+    assert "no ray sampler 'best'; ray samplers: uniform" in _fails(
+        capsys, *base, "--sampler", "best"
+    )
+    error = _fails(capsys, *base, "--sampler", "error_weighted", "--sampler-option", "speed=1")
+    assert "error_weighted has no option speed; its options: decay=" in error.replace("\n", " ")
+
+
+def test_unwritable_output_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    words = ("nerf", "--data", "synthetic:blocks", "--size", "8", "--views", "1", "--out")
+    error = _fails(capsys, *words, str(tmp_path / "file" / "run"))
+    assert "output folder" in error
+    assert "file" in error
+    if os.getuid():  # root may write anywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        assert "cannot be written to" in _fails(capsys, *words, str(tmp_path / "locked" / "run"))
+
+
+def test_output_that_holds_a_run_is_refused(capsys, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({}))
+    words = ("nerf", "--data", "synthetic:blocks", "--out", str(tmp_path))
+    assert "already holds a run; continue it with --resume" in _fails(capsys, *words)
+
+
+def test_debug_shows_the_trace(capsys):
+    assert cli.main(["nerf", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+"""A comparison from start to report, stopped in the middle and resumed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from training import compare_runs, nerf_job
+from training.compare_config import NerfComparison, run_name
+from training.nerf_config import OutputConfig, SamplerConfig
+
+from .conftest import TINY
+
+_COMPARISON = NerfComparison(
+    base=dataclasses.replace(TINY, outputs=OutputConfig(num_pictures=1, video_frames=0)),
+    samplers=(SamplerConfig(name="uniform"), SamplerConfig(name="error_weighted")),
+    num_seeds=2,
+)
+
+
+def test_runs_are_paired_and_take_turns():
+    runs = _COMPARISON.runs()
+    assert [run_name(job) for job in runs] == [
+        "uniform/seed-3",
+        "error_weighted/seed-3",
+        "error_weighted/seed-4",
+        "uniform/seed-4",
+    ]
+    assert len({(job.train, job.scene, job.loop) for job in runs}) == 1
+
+
+def test_comparison_resumes_and_reports(tmp_path, capsys, monkeypatch, shared):
+    folder = tmp_path / "comparison"
+    start, done = nerf_job.start, []
+
+    def start_twice_then_die(*args, **kwargs):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(start(*args, **kwargs))
+        return done[-1]
+
+    monkeypatch.setattr(nerf_job, "start", start_twice_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        compare_runs.start(_COMPARISON, folder, shared=shared)
+    monkeypatch.setattr(nerf_job, "start", start)
+    capsys.readouterr()
+    results = compare_runs.resume(folder, shared=shared)
+    said = capsys.readouterr().out
+    assert said.count("already done") == 2
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert results["equal_steps"] == 24
+    for name in ("uniform", "error_weighted"):
+        entry = results["samplers"][name]
+        assert len(entry["final_psnr"]["values"]) == 2
+        assert entry["final_psnr"]["deviation"] is not None
+    assert len(results["verdicts"]) == 2
+    page = (folder / "report.html").read_text()
+    for verdict in results["verdicts"]:
+        assert verdict["sentence"] in page
+    assert page.count("<svg") == 2
+    with pytest.raises(ValueError, match="already holds a comparison"):
+        compare_runs.start(_COMPARISON, folder)
+
+
+def test_equal_samplers_give_no_difference():
+    curve = [[10, 1.0, 20.0], [20, 2.0, 25.0]]
+    summary = {
+        "curve": curve,
+        "final": {"psnr": 25.0},
+        "train_seconds": 2.0,
+        "rays_per_second": 10.0,
+        "device": "d",
+        "versions": {},
+    }
+    results = compare_runs.collect(
+        _COMPARISON, {run_name(job): summary for job in _COMPARISON.runs()}
+    )
+    assert results["target_psnr"] == 25.0
+    for verdict in results["verdicts"]:
+        assert verdict["outcome"] == "no clear difference"
+        assert "do not differ clearly" in verdict["sentence"]

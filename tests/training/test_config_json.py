@@ -1,0 +1,122 @@
+"""Configs survive the trip through JSON, and a wrong file is named down to the field."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training import config_json
+from training.nerf_config import NerfJob, SamplerConfig, SamplerOption, evaluation_steps
+
+from .conftest import TINY
+
+_VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-(2**40), 2**40),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.none(),
+)
+
+
+@given(
+    options=st.dictionaries(st.text(min_size=1, max_size=6), _VALUES, max_size=3),
+    seed=st.integers(0, 2**31 - 1),
+    seconds=st.none() | st.floats(0.1, 1e6),
+)
+def test_json_and_back_is_the_same_config(options, seed, seconds):
+    job = dataclasses.replace(
+        TINY,
+        seed=seed,
+        sampler=SamplerConfig(
+            name="x",
+            options=tuple(SamplerOption(name=k, value=v) for k, v in options.items()),
+        ),
+        loop=dataclasses.replace(TINY.loop, seconds=seconds),
+    )
+    text = json.dumps(config_json.to_json(job), allow_nan=False)
+    assert config_json.from_json(NerfJob, json.loads(text), "f") == job
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("seed",), "3", "f: seed: must be a whole number, got '3'"),
+        (("seed",), True, "f: seed: must be a whole number, got True"),
+        (("seed",), -1, "seed must be in"),
+        (("train", "loss"), "l1", "f: train.loss: must be one of huber, squared, got 'l1'"),
+        (("train", "rays_per_step"), 0, "f: train: rays_per_step must be at least 1"),
+        (("train", "field"), 4, "f: train.field: must be an object, got 4"),
+        (("sampler", "options"), "a", "f: sampler.options: must be a list"),
+        (("loop", "seconds"), "soon", "f: loop.seconds: must be a number or none"),
+        (("extra",), 1, "f: unknown field 'extra'"),
+    ],
+)
+def test_wrong_value_names_file_and_field(path, value, message):
+    values = config_json.to_json(TINY)
+    inner = values
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    with pytest.raises(ValueError, match=re.escape(message)):
+        config_json.from_json(NerfJob, values, "f")
+
+
+def test_missing_field_is_named():
+    values = config_json.to_json(TINY)
+    del values["train"]["field"]["hidden_width"]
+    with pytest.raises(ValueError, match=r"f: train\.field: missing field hidden_width"):
+        config_json.from_json(NerfJob, values, "f")
+
+
+def test_replace_field_reads_values_as_typed():
+    job = config_json.replace_field(TINY, "train.optimizer.learning_rate", "0.5")
+    assert job.train.optimizer.learning_rate == 0.5
+    assert config_json.replace_field(TINY, "loop.seconds", "none").loop.seconds is None
+    assert config_json.replace_field(TINY, "loop.seconds", "3").loop.seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("train.optimizer.learningrate", "1", "no setting 'learningrate' in OptimizerConfig: "),
+        ("train.field", "1", "setting 'field' is a group; choose one of field.encoding"),
+        ("seed.x", "1", "setting 'seed' is a plain value"),
+        ("train.optimizer.learning_rate", "fast", "learning_rate: must be a number"),
+        ("train.optimizer.learning_rate", "7", "learning_rate must lie in"),
+    ],
+)
+def test_replace_field_explains(path, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        config_json.replace_field(TINY, path, text)
+
+
+def test_changed_fields_lists_paths():
+    other = config_json.replace_field(TINY, "train.field.hidden_width", "9")
+    assert config_json.changed_fields(TINY, other) == ["train.field.hidden_width: 8 -> 9"]
+    assert config_json.changed_fields(TINY, TINY) == []
+
+
+def test_assignments_are_split_and_checked():
+    assert config_json.parse_assignments(["a=1", "b=x=y"], "--set") == {"a": "1", "b": "x=y"}
+    for words in (["a"], ["=1"], ["a=1", "a=2"]):
+        with pytest.raises(ValueError, match="--set"):
+            config_json.parse_assignments(words, "--set")
+
+
+@pytest.mark.parametrize("steps", [1, 5, 24, 1000, 20000])
+@pytest.mark.parametrize("points", [1, 2, 10])
+def test_evaluation_steps_rise_to_the_last_step(steps, points):
+    job = dataclasses.replace(
+        TINY,
+        train=dataclasses.replace(TINY.train, num_steps=steps),
+        loop=dataclasses.replace(TINY.loop, num_evaluations=points),
+    )
+    found = evaluation_steps(job)
+    assert found[-1] == steps
+    assert list(found) == sorted(set(found))
+    assert len(found) <= points
+    assert all(step % TINY.loop.log_every == 0 or step == steps for step in found)

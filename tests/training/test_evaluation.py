@@ -1,0 +1,80 @@
+"""The lattice is the picture's own pixels, and the numbers are the metrics room's."""
+
+import jax
+import numpy as np
+import pytest
+
+from nerf import images
+from scenes import metrics
+from scenes.cameras import make_cameras
+from scenes.rays import camera_rays
+from scenes.rotations import look_at
+from training import nerf_setup
+from training.nerf_evaluation import Evaluator, lattice_cameras, over
+
+from .conftest import TINY
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_lattice_camera_sees_each_strideth_pixel(stride):
+    pose = look_at(np.array([[1.0, -4.0, 2.0]]), np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    distortion = np.array([0.1, -0.05, 0.01, -0.01, 0, 0, 0, 0])
+    cameras = make_cameras(pose, np.array([31.0, 29.0]), np.array([9.0, 7.5]), distortion)
+    small = lattice_cameras(cameras, stride)
+    row, col = np.mgrid[stride // 2 : 15 : stride, stride // 2 : 18 : stride].reshape(2, -1)[:, :12]
+    large_xy = np.stack([col, row], axis=-1).astype(np.float32) + 0.5
+    small_xy = large_xy * 0 + np.stack([col // stride, row // stride], axis=-1) + 0.5
+    view = np.zeros(len(row), np.int32)
+    rays = jax.jit(camera_rays)
+    want = rays(cameras, view, large_xy)
+    got = rays(small, view, small_xy.astype(np.float32))
+    np.testing.assert_allclose(got.directions, want.directions, atol=2e-6)
+    np.testing.assert_allclose(got.origins, want.origins)
+
+
+def test_quick_psnr_of_every_pixel_is_the_full_one(shared):
+    setup = nerf_setup.prepare(TINY, shared.scene)
+    state = nerf_setup.first_state(setup)
+    snapshot = images.snapshot(state)
+    evaluator = shared.evaluator
+    results = list(evaluator.every_view(snapshot))
+    by_hand = [metrics.psnr(result.rendered.color, result.target) for result in results]
+    np.testing.assert_allclose([result.psnr for result in results], by_hand, rtol=1e-5)
+    # 2 views of 16 x 16 are 512 pixels, so a budget of 256 takes every second row and column
+    assert evaluator.stride == 2
+    subset = [
+        metrics.psnr(result.rendered.color[1::2, 1::2], result.target[1::2, 1::2])
+        for result in results
+    ]
+    np.testing.assert_allclose(evaluator.quick_psnr(snapshot), np.mean(subset), rtol=1e-4)
+
+
+def test_perfect_pictures_stay_finite(shared):
+    from training.nerf_evaluation import _psnr
+
+    picture = np.ones((4, 4, 3), np.float32)
+    assert _psnr(picture, picture, None) == 100.0
+    assert np.isnan(_psnr(picture, picture, np.zeros((4, 4), bool)))
+
+
+def test_background_follows_the_data_and_the_flag(shared):
+    config, scene = TINY.train, shared.scene
+    assert config.background == "random"
+    np.testing.assert_array_equal(nerf_setup.evaluation_background(config, scene), np.ones(3))
+    opaque = scene._replace(train=scene.train._replace(images=scene.train.images[..., :3]))
+    np.testing.assert_array_equal(nerf_setup.evaluation_background(config, opaque), np.zeros(3))
+    image = np.array([[[255, 0, 0, 0], [0, 255, 0, 255]]], np.uint8)
+    np.testing.assert_allclose(over(image, np.ones(3)), [[[1, 1, 1], [0, 1, 0]]])
+
+
+def test_evaluator_masks_pixels_that_do_not_count(shared):
+    masks = np.zeros(shared.scene.test.images.shape[:3], bool)
+    masks[:, :8] = True
+    scene = shared.scene._replace(test=shared.scene.test._replace(masks=masks))
+    setup = nerf_setup.prepare(TINY, scene)
+    evaluator = Evaluator(setup)
+    evaluator.render = shared.evaluator.render
+    snapshot = images.snapshot(jax.tree.map(np.asarray, nerf_setup.first_state(setup)))
+    result = next(evaluator.every_view(snapshot))
+    want = metrics.psnr(result.rendered.color[:8], result.target[:8])
+    np.testing.assert_allclose(result.psnr, want, rtol=1e-5)

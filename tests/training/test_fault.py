@@ -1,0 +1,55 @@
+"""A step that is not finite stops the run, is kept, and can be repeated."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from training import checkpoints, cli, fault_replay, nerf_job, nerf_setup
+from training.fault import FaultError, not_finite
+from training.run_folder import RunFolder
+
+from .conftest import TINY
+
+
+def test_nan_stops_saves_and_replays(finished, shared, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(finished[0], folder.path)
+    shutil.rmtree(folder.checkpoints)
+    template = nerf_setup.state_shapes(nerf_setup.prepare(TINY, shared.scene))
+    good = checkpoints.restore(RunFolder(finished[0]).checkpoints, template)
+    # the state of step 8 with a network that has lost its mind
+    state = good.state._replace(
+        step=jnp.asarray(8, jnp.int32),
+        params=jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), good.state.params),
+    )
+    extra = {**good.extra, "step": 8}
+    saver = checkpoints.Saver(folder.checkpoints)
+    saver.save(8, state, extra)
+    saver.close()
+
+    with pytest.raises(FaultError, match="step 8 was not finite") as raised:
+        nerf_job.resume(str(folder.path), shared=shared)
+    assert "hardlight replay" in str(raised.value)
+    assert json.loads((folder.fault / "fault.json").read_text())["step"] == 8
+    kept = checkpoints.restore(folder.fault, template)
+    assert kept.step == 8
+    for a, b in zip(jax.tree.leaves(kept.state), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    report = fault_replay.replay(str(folder.path), known=shared.steps)
+    assert not report.is_finite
+    assert any(line.startswith("before the step: params.params.tables") for line in report.lines)
+    assert "not finite again" in report.lines[-1]
+
+
+def test_a_run_without_fault_has_nothing_to_replay(finished, capsys):
+    assert cli.main(["replay", str(finished[0])]) == 2
+    assert "met no fault" in capsys.readouterr().err
+
+
+def test_not_finite_counts():
+    tree = {"a": jnp.array([1.0, jnp.inf, jnp.nan]), "b": jnp.arange(3), "c": jnp.ones(2)}
+    assert list(not_finite(tree)) == [("a", 2, 3)]

@@ -1,0 +1,154 @@
+"""Pictures, videos, camera paths, the viewer's camera, and the doctor."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from scenes import analytic
+from scenes.rotations import look_at
+from training import camera_paths, doctor, loaded_run, pictures, run_rendering, video, viewer
+
+
+@pytest.fixture(scope="module")
+def posed():
+    """Views of an analytic scene."""
+    return analytic.posed_images("blocks", num_train=12, num_test=1, size=8, supersampling=1).train
+
+
+def test_orbit_keeps_distance_and_looks_at_the_scene(posed):
+    orbit = camera_paths.orbit(posed, num_frames=9)
+    poses = np.asarray(orbit.camera_to_world, np.float64)
+    target = camera_paths.looked_at(np.asarray(posed.cameras.camera_to_world, np.float64))
+    np.testing.assert_allclose(target, 0.0, atol=1e-5)  # analytic cameras look at the origin
+    toward = target - poses[:, :3, 3]
+    toward /= np.linalg.norm(toward, axis=-1, keepdims=True)
+    np.testing.assert_allclose(-poses[:, :3, 2], toward, atol=1e-5)
+    np.testing.assert_allclose(np.ptp(poses[:, 2, 3]), 0.0, atol=0.5)
+    with pytest.raises(ValueError, match="at least 1 frame"):
+        camera_paths.orbit(posed, num_frames=0)
+
+
+def test_forward_facing_scenes_are_swayed_over(posed):
+    places = np.array([[x, y, 5.0] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 1.0)])
+    poses = look_at(places, np.zeros(3), np.array([0.0, 1.0, 0.0]))
+    cameras = camera_paths.with_intrinsics(posed, poses)
+    scene = posed._replace(cameras=cameras, kind="forward_facing")
+    path = np.asarray(camera_paths.orbit(scene, num_frames=8).camera_to_world)
+    assert np.all(path[:, 2, 3] > 4.0)
+    assert np.all(np.abs(path[:, :2, 3]) < 1.0)
+
+
+def test_camera_path_round_trip_and_bad_files(posed, tmp_path):
+    path = tmp_path / "path.json"
+    pose = np.asarray(posed.cameras.camera_to_world[2], np.float64)
+    path.write_text(json.dumps({"frames": [{"transform_matrix": pose.tolist()}]}))
+    np.testing.assert_allclose(
+        camera_paths.read_path(path, posed).camera_to_world[0], pose, atol=1e-6
+    )
+    for text, message in (
+        ("{", "not valid JSON"),
+        ("[]", "frames must be a list"),
+        ('{"frames": [{}]}', r"frames\[0\].transform_matrix must be a 4 x 4 matrix"),
+        ('{"frames": [{"transform_matrix": [[1]]}]}', "must be a 4 x 4 matrix"),
+        (json.dumps({"frames": [{"transform_matrix": (2 * pose).tolist()}]}), "transform_matrix"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            camera_paths.read_path(path, posed)
+    with pytest.raises(FileNotFoundError, match="no such camera path"):
+        camera_paths.read_path(tmp_path / "none.json", posed)
+
+
+def test_video_has_every_frame_and_falls_back_to_gif(tmp_path, monkeypatch):
+    imageio = pytest.importorskip("imageio.v3")
+    frames = [np.full((17, 20, 3), 40 * index, np.uint8) for index in range(5)]
+    if video.has_ffmpeg():
+        file = video.write_video(tmp_path / "a", frames, fps=10)
+        assert file.suffix == ".mp4"
+        assert file.read_bytes()[4:8] == b"ftyp"
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    file = video.write_video(tmp_path / "a", frames, fps=10)
+    assert file.suffix == ".gif"
+    assert len(imageio.imread(file)) == 5
+    with pytest.raises(ValueError, match="at least one frame"):
+        video.write_video(tmp_path / "b", [])
+
+
+def test_colorize_spans_its_map_and_marks_what_is_unknown():
+    values = np.array([[0.0, 1.0, np.nan, 5.0]])
+    hidden = np.array([[0.0, 0.0, 0.0, 1.0]])
+    shown = pictures.colorize(values, low=0.0, high=1.0, color_map="gray", hidden=hidden)
+    np.testing.assert_array_equal(shown[0, :, 0], [0, 255, 128, 255])
+    assert pictures.to_uint8(np.array([[[np.nan, 2.0, -1.0]]])).tolist() == [[[0, 255, 0]]]
+
+
+def test_fitted_size_keeps_the_shape():
+    assert run_rendering.fitted_size(300, 400, 200) == (150, 200)
+    assert run_rendering.fitted_size(300, 400, None) == (300, 400)
+    assert run_rendering.fitted_size(1, 4000, 40) == (1, 40)
+
+
+def test_viewer_camera_is_the_opengl_pose(posed):
+    pose = np.asarray(posed.cameras.camera_to_world[3], np.float64)
+    opencv = pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])
+    w = 0.5 * np.sqrt(1 + np.trace(opencv))
+    xyz = np.array(
+        [opencv[2, 1] - opencv[1, 2], opencv[0, 2] - opencv[2, 0], opencv[1, 0] - opencv[0, 1]]
+    ) / (4 * w)
+    found = viewer.opengl_pose(np.array([w, *xyz]), pose[:3, 3])
+    np.testing.assert_allclose(found, pose, atol=1e-6)
+
+
+def test_viewer_draws_what_the_run_renders(finished):
+    pytest.importorskip("viser")
+    run = loaded_run.load(str(finished[0]))
+    served = viewer.Viewer(run, host="127.0.0.1", port=8123, size=32)
+    try:
+        posed = run.setup.scene.test
+        angle = 2 * np.arctan(0.5 * posed.rows / posed.cameras.focal[0, 1])
+        picture = served.draw(
+            np.asarray(posed.cameras.camera_to_world[0]),
+            vertical_angle=float(angle),
+            aspect=1.0,
+            longest=16,
+        )
+    finally:
+        served.stop()
+    whole = next(run.evaluator.every_view(run.snapshot)).rendered.color
+    difference = picture.astype(int) - pictures.to_uint8(whole).astype(int)
+    assert np.abs(difference).max() <= 2
+
+
+def test_doctor_finds_nothing_wrong_here():
+    findings = list(doctor.examine())
+    assert not [finding for finding in findings if finding.level == "error"]
+    subjects = {finding.subject for finding in findings}
+    assert {"versions", "device", "scatter-add", "compile cache", "ffmpeg"} <= subjects
+
+
+def test_doctor_names_a_distribution_that_shadows_a_package(monkeypatch):
+    from importlib import metadata
+
+    monkeypatch.setattr(
+        metadata, "packages_distributions", lambda: {"motion": ["hardlight", "other-motion"]}
+    )
+    (finding,) = doctor.shadowed_packages()
+    assert finding.level == "error"
+    assert "other-motion" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("version", "platform", "flags", "level"),
+    [
+        ("0.10.2", "gpu", "", "warning"),
+        ("0.11.0", "gpu", "", "warning"),
+        ("0.11.0", "gpu", "--xla_backend_extra_options=-nvptx-allow-ftz-atomics", "ok"),
+        ("0.10.2", "cpu", "", "note"),
+        ("0.12.0", "gpu", "", "ok"),
+    ],
+)
+def test_doctor_warns_of_slow_scatter_on_cuda(version, platform, flags, level):
+    (finding,) = doctor.scatter_fault(version, platform, flags)
+    assert finding.level == level

@@ -1,0 +1,78 @@
+"""Run folders and the log: whole files or none, and rows that can be cut back."""
+
+import json
+
+import pytest
+
+from training import run_folder
+from training.run_folder import RunFolder
+from training.run_log import RunLog, keep_rows, read_rows
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
+    path = tmp_path / "a.json"
+    run_folder.write_json(path, {"a": 1})
+
+    def fail(partial):
+        partial.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run_folder.write_file(path, fail)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_json_refuses_numbers_that_are_not_finite(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        run_folder.write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
+def test_read_json_names_the_file(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.json"):
+        run_folder.read_json(path)
+
+
+def test_unused_counts_up(tmp_path):
+    assert run_folder.unused(tmp_path, "x") == tmp_path / "x"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x-2").mkdir()
+    assert run_folder.unused(tmp_path, "x") == tmp_path / "x-3"
+
+
+def test_existing_wants_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such run folder"):
+        run_folder.existing(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"it has no config\.json"):
+        run_folder.existing(tmp_path)
+
+
+def test_log_writes_rows_at_once_and_resumes_without_duplicates(tmp_path):
+    folder = RunFolder(tmp_path)
+    log = RunLog(folder)
+    for step in (4, 8, 12):
+        log.write(step, {"psnr": float(step), "bad": float("nan")})
+    assert [row["step"] for row in read_rows(folder.metrics)] == [4, 8, 12]
+    log.close()
+    again = RunLog(folder, resumed_at=8)
+    again.write(12, {"psnr": 0.5})
+    again.close()
+    rows = list(read_rows(folder.metrics))
+    assert [(row["step"], row["psnr"]) for row in rows] == [(4, 4.0), (8, 8.0), (12, 0.5)]
+    assert rows[0]["bad"] is None
+    assert len(list(tmp_path.glob("events*"))) >= 1
+
+
+def test_cut_off_last_line_is_left_out_but_a_broken_one_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert [row["step"] for row in read_rows(path)] == [1, 2]
+    keep_rows(path, last_step=1)
+    assert path.read_text() == '{"step": 1}\n'
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(ValueError, match="line 2 is not valid JSON"):
+        list(read_rows(path))
