@@ -99,17 +99,8 @@ def distort(
 
     Bad input: where the rational model's denominator vanishes the result is not finite.
     """
-    k1, k2, p1, p2, k3, k4, k5, k6 = jnp.moveaxis(jnp.asarray(distortion), -1, 0)
-    x, y = xy[..., 0], xy[..., 1]
-    r2 = x * x + y * y
-    radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-    return jnp.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        ],
-        axis=-1,
-    )
+    lens = _lens(distortion, xy[..., 0], xy[..., 1])
+    return jnp.stack([lens.u, lens.v], axis=-1)
 
 
 def undistort(
@@ -125,40 +116,17 @@ def undistort(
       The solution nearest to the centre, with is_valid True. Where the model folds back and has
       no such solution: the iterate of least error, finite, with is_valid False.
     """
+    distortion, xy = jnp.asarray(distortion), jnp.asarray(xy)
     shape = jnp.broadcast_shapes(distortion.shape[:-1], xy.shape[:-1])
-    xy = jnp.broadcast_to(jnp.asarray(xy), (*shape, 2))
-    fixed, target = jax.lax.stop_gradient((jnp.asarray(distortion), xy))
-
-    converged = 4 * jnp.finfo(target.dtype).eps * (1 + jnp.max(jnp.abs(target), axis=-1))
-
-    def is_open(carry: tuple[Array, Array, Array, Array]) -> Array:
-        count, _, _, best_size = carry
-        return (count < _NEWTON_STEPS) & jnp.any(best_size > converged)
-
-    def body(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        count, guess, best, best_size = carry
-        residual = distort(fixed, guess) - target
-        size = jnp.max(jnp.abs(residual), axis=-1)
-        size = jnp.where(jnp.isfinite(size), size, jnp.inf)
-        # a point that has converged keeps its value however long the others take
-        is_better = (size < best_size) & (best_size > converged)
-        best = jnp.where(is_better[..., None], guess, best)
-        best_size = jnp.where(is_better, size, best_size)
-        step = _solve(_jacobian(fixed, guess), residual)
-        # a step across the fold of the lens would land on the wrong branch
-        limit = 0.5 + jnp.max(jnp.abs(guess), axis=-1, keepdims=True)
-        guess = jnp.clip(guess - jnp.clip(step, -limit, limit), -_MAX_NORMALISED, _MAX_NORMALISED)
-        return count + 1, guess, best, best_size
-
-    start = (jnp.int32(0), target, target, jnp.full(shape, jnp.inf, target.dtype))
-    _, _, best, best_size = jax.lax.while_loop(is_open, body, start)
-    jacobian = _jacobian(fixed, best)
-    determinant = _determinant(jacobian)
-    is_valid = (best_size <= _RESIDUAL_TOLERANCE) & (determinant > 0)
+    u, v = (jnp.broadcast_to(xy[..., axis], shape) for axis in (0, 1))
+    best, error = _search(*jax.lax.stop_gradient((distortion, u, v)))
     # the last Newton step carries the derivative: d best / d target is the inverse Jacobian
-    step = _solve(jacobian, distort(distortion, best) - xy)
-    moved = jnp.where(jnp.isfinite(step) & is_valid[..., None], best - step, best)
-    return Undistorted(moved, is_valid)
+    fixed = jax.lax.stop_gradient(_lens(distortion, *best))
+    moving = _lens(distortion, *best)
+    is_valid = (error <= _RESIDUAL_TOLERANCE) & (fixed.determinant > 0)
+    step = fixed.solve(moving.u - u, moving.v - v)
+    moved = [jnp.where(is_valid, x - dx, x) for x, dx in zip(best, step, strict=True)]
+    return Undistorted(jnp.stack(moved, axis=-1), is_valid)
 
 
 def pixel_directions(
@@ -199,34 +167,69 @@ def project(
     return distort(camera.distortion, plane) * camera.focal + camera.principal, depth
 
 
-def _jacobian(distortion: Array, xy: Array) -> Array:
-    """Derivative of `distort`, rows are outputs."""
+class _Lens(NamedTuple):
+    """The distorted point (u, v) and its derivative; the matrix is symmetric."""
+
+    u: Array
+    v: Array
+    u_x: Array
+    u_y: Array
+    v_y: Array
+
+    @property
+    def determinant(self) -> Array:
+        return self.u_x * self.v_y - self.u_y * self.u_y
+
+    def solve(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """Applies the inverse of the derivative; a singular one gives zero."""
+        is_regular = jnp.abs(self.determinant) > 1e-12
+        safe = jnp.where(is_regular, self.determinant, 1.0)
+        x, y = (self.v_y * a - self.u_y * b) / safe, (self.u_x * b - self.u_y * a) / safe
+        is_regular &= jnp.isfinite(x) & jnp.isfinite(y)
+        return jnp.where(is_regular, x, 0.0), jnp.where(is_regular, y, 0.0)
+
+
+def _lens(distortion: Array | np.ndarray, x: Array | np.ndarray, y: Array | np.ndarray) -> _Lens:
+    """Evaluates the lens by components, which compiles to one loop."""
     k1, k2, p1, p2, k3, k4, k5, k6 = jnp.moveaxis(jnp.asarray(distortion), -1, 0)
-    x, y = xy[..., 0], xy[..., 1]
     r2 = x * x + y * y
     top = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
     bottom = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+    radial = top / bottom
     slope_top = k1 + r2 * (2 * k2 + 3 * r2 * k3)
     slope_bottom = k4 + r2 * (2 * k5 + 3 * r2 * k6)
-    radial = top / bottom
     slope = 2 * (slope_top - radial * slope_bottom) / bottom  # d radial / d r2, times 2
-    cross = slope * x * y + 2 * p1 * x + 2 * p2 * y
-    along_x = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
-    along_y = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
-    rows = [jnp.stack([along_x, cross], -1), jnp.stack([cross, along_y], -1)]
-    return jnp.stack(rows, axis=-2)
+    return _Lens(
+        u=x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+        v=y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        u_x=radial + slope * x * x + 2 * p1 * y + 6 * p2 * x,
+        u_y=slope * x * y + 2 * p1 * x + 2 * p2 * y,
+        v_y=radial + slope * y * y + 6 * p1 * y + 2 * p2 * x,
+    )
 
 
-def _determinant(matrix: Array) -> Array:
-    return matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
+def _search(distortion: Array, u: Array, v: Array) -> tuple[tuple[Array, Array], Array]:
+    """Newton's iterations from the distorted point: the best point found, and its error."""
+    converged = 4 * jnp.finfo(u.dtype).eps * (1 + jnp.maximum(jnp.abs(u), jnp.abs(v)))
 
+    def is_open(carry: tuple[Array, ...]) -> Array:
+        count, error = carry[0], carry[-1]
+        return (count < _NEWTON_STEPS) & jnp.any(error > converged)
 
-def _solve(matrix: Array, right: Array) -> Array:
-    """Solves 2x2 systems; a singular matrix gives a zero step."""
-    determinant = _determinant(matrix)
-    is_regular = jnp.abs(determinant) > 1e-12
-    safe = jnp.where(is_regular, determinant, 1.0)
-    x = matrix[..., 1, 1] * right[..., 0] - matrix[..., 0, 1] * right[..., 1]
-    y = matrix[..., 0, 0] * right[..., 1] - matrix[..., 1, 0] * right[..., 0]
-    solution = jnp.stack([x, y], axis=-1) / safe[..., None]
-    return jnp.where(is_regular[..., None] & jnp.isfinite(solution), solution, 0.0)
+    def body(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        count, x, y, best_x, best_y, error = carry
+        lens = _lens(distortion, x, y)
+        size = jnp.maximum(jnp.abs(lens.u - u), jnp.abs(lens.v - v))
+        # a point that has converged keeps its value however long the others take
+        is_better = (size < error) & (error > converged)  # never true for a size that is NaN
+        best_x, best_y = jnp.where(is_better, x, best_x), jnp.where(is_better, y, best_y)
+        error = jnp.where(is_better, size, error)
+        # a step across the fold of the lens would land on the wrong branch
+        limit = 0.5 + jnp.maximum(jnp.abs(x), jnp.abs(y))
+        dx, dy = (jnp.clip(d, -limit, limit) for d in lens.solve(lens.u - u, lens.v - v))
+        x, y = (jnp.clip(z, -_MAX_NORMALISED, _MAX_NORMALISED) for z in (x - dx, y - dy))
+        return count + 1, x, y, best_x, best_y, error
+
+    start = (jnp.int32(0), u, v, u, v, jnp.full_like(u, jnp.inf))
+    _, _, _, best_x, best_y, error = jax.lax.while_loop(is_open, body, start)
+    return (best_x, best_y), error

@@ -46,10 +46,12 @@ def read_images(
             )
     is_opaque = all(image.shape[2] == 3 or image[..., 3].min() == 255 for image in images)
     channels = 3 if is_opaque else 4
-    stack = np.full((len(images), *images[0].shape[:2], channels), 255, np.uint8)
-    for index, image in enumerate(images):
+    stack = np.empty((len(images), *images[0].shape[:2], channels), np.uint8)
+    for place in stack:
+        image = images.pop(0)  # frees each when copied, so memory is needed once
         used = min(channels, image.shape[2])
-        stack[index, ..., :used] = image[..., :used]
+        place[..., :used] = image[..., :used]
+        place[..., used:] = 255
     return stack
 
 
