@@ -151,7 +151,9 @@ def uniform_index(
     return (multiply_high(first, span) + carry.astype(jnp.uint32)).astype(jnp.int32)
 
 
-def multiply_high(a: UInt32[Array, "*n"], b: UInt32[Array, "..."] | np.uint32) -> UInt32[Array, "*n"]:
+def multiply_high(
+    a: UInt32[Array, "*n"], b: UInt32[Array, "..."] | np.uint32
+) -> UInt32[Array, "*n"]:
     """Gives the upper 32 bits of a 32 by 32 bit product, by halves of 16 bits."""
     b = jnp.asarray(b, jnp.uint32)
     a_low, a_high, b_low, b_high = a & 0xFFFF, a >> 16, b & 0xFFFF, b >> 16

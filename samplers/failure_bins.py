@@ -4,8 +4,9 @@ Clips are cut into bins. Rows of feedback are environment steps: where they were
 failed there. Per bin the sampler keeps failures F and exposure N (passes through the bin), both
 forgetting, counted per environment so that their number does not matter. Starts are drawn by
 
-    x = (F + b r) / (N + b)         posterior failure rate per pass; r is the rate over all bins
-    z_s = Σ_{u < K} ρ^u x_{s+u}     look-back: bins before a failing one gain, never across clips
+    h = (F + b r) / (N + b)         failures per pass; r is the same over all bins
+    x = 1 - exp(-h)                 the chance to fail in one pass
+    z_s ~ Σ_{u < K} ρ^u x_{s+u}     look-back: bins before a failing one gain, never across clips
     q = cap((1 - λ) z / Σz) + λ / S exact floor and cap together, over valid bins only.
 
 A guard lowers bins that fail always and do not improve, which otherwise swallow the training: their
@@ -48,6 +49,7 @@ class FailureBinsConfig:
       is_exposure_in_passes: divide exposure by the bin's length, so it counts passes.
       prior_failures: added to F; None: prior_exposure times the rate over all bins.
       prior_exposure: added to N.
+      is_probability: turn failures per pass h into the chance to fail in a pass, 1 - exp(-h).
       is_per_clip: pool failures and exposure over each clip.
       rate_cap: rates are clipped at this multiple of their mean; None: off.
       exponent: power of the rate.
@@ -80,6 +82,7 @@ class FailureBinsConfig:
     is_exposure_in_passes: bool = True
     prior_failures: float | None = None
     prior_exposure: float = 0.02
+    is_probability: bool = True
     is_per_clip: bool = False
     rate_cap: float | None = None
     exponent: float = 1.0
@@ -185,6 +188,8 @@ def failure_rates(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
     rate = scores.failure_rate(
         failures, exposure, prior_failures=prior, prior_exposure=config.prior_exposure
     )
+    if config.is_probability:
+        rate = -jnp.expm1(-rate)
     if config.rate_cap is not None:
         rate = jnp.minimum(rate, config.rate_cap * jnp.mean(rate))
     return rate
@@ -313,4 +318,5 @@ def _progress_guard(config: FailureBinsConfig, state: FailureBinsState) -> Float
     slow = state.trend / jnp.maximum(bias, 1e-6)
     progress = jnp.abs(rate - slow) / jnp.maximum(rate + slow, 1e-9) / config.progress_scale
     scale = config.progress_floor + (1.0 - config.progress_floor) * jnp.minimum(progress, 1.0)
-    return jnp.where((rate > config.impossible_rate) & (state.step > 0), scale, 1.0)
+    is_known = (state.exposure > config.prior_exposure) & (state.step > 0)
+    return jnp.where((rate > config.impossible_rate) & is_known, scale, 1.0)

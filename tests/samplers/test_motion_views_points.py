@@ -44,20 +44,24 @@ def test_every_frame_lies_in_the_bin_that_lists_it():
 
 
 def test_failures_raise_their_bin_and_those_before_but_no_other_clip():
-    sampler = motion(uniform_fraction=0.1, cap=None)
+    sampler = motion(uniform_fraction=0.1, cap=None, progress_floor=1.0)
     state = sampler.init(jax.random.key(0))
     update = jax.jit(sampler.update)
-    everywhere = rows(0, np.arange(0, 200, 10))
-    for _ in range(20):
-        state = update(state, everywhere, Feedback(jnp.zeros(20)))
-        state = update(state, rows(1, np.arange(0, 130, 13)), Feedback(jnp.zeros(10)))
-        state = update(state, rows(1, [10, 10]), Feedback(jnp.asarray([1.0, 0.0])))
+    clip = np.repeat([0, 1], [200, 130])
+    frame = np.concatenate([np.arange(200), np.arange(130)])
+    items = MotionTime(jnp.asarray(clip, jnp.int32), jnp.asarray(frame, jnp.int32))
+    draw = Draw(items, jnp.full(330, 0.1), jnp.ones(330))
+    failed = jnp.asarray((clip == 1) & (frame == 60), jnp.float32)
+    for _ in range(100):
+        state = update(state, draw, Feedback(failed))
     probs = np.asarray(sampler.probabilities(state))
     layout = state.layout
-    hit = int(layout.first_bin_of[1])
-    assert probs.argmax() == hit
-    seen = [b for b in range(hit)]
-    np.testing.assert_allclose(probs[seen], probs[0], rtol=0.2)
+    before = int(layout.first_bin_of[1])
+    assert probs.argmax() == before + 1  # the bin of the failure
+    assert probs[before] > 2 * probs[0]  # the one before it
+    np.testing.assert_allclose(probs[:before], probs[0], rtol=1e-3)
+    assert probs[before + 2] < 1.1 * probs[0]
+    assert probs[0] < probs[-1] < probs[before + 1]  # never seen counts as average
     assert probs.min() >= 0.1 / probs.size * (1 - 1e-5)
 
 
@@ -100,7 +104,7 @@ def test_a_bin_that_always_fails_without_progress_is_lowered_by_the_guard():
         )
         update, state = jax.jit(sampler.update), sampler.init(jax.random.key(0))
         frame = np.arange(200)
-        value = jnp.asarray(frame < 50, jnp.float32)
+        value = jnp.asarray(frame < 5, jnp.float32)
         for _ in range(80):
             state = update(state, rows(0, frame), Feedback(value))
         probs[floor] = float(sampler.probabilities(state)[0])

@@ -89,7 +89,7 @@ def test_states_turn_into_pictures():
     loss[0, :8, :8] = 50.0
     state = map_state(sampler, loss)
     density = diagnostics.sampling_density(sampler, state, 2, 32, 48)
-    np.testing.assert_allclose(density.mean(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(density.mean(), 1.0, rtol=1e-4)
     assert float(density[0, 0, 0]) > 5
     assert int(jnp.argmax(diagnostics.error_map(sampler, state))) == 0
     found = diagnostics.concentration(sampler.probabilities(state))
@@ -113,9 +113,9 @@ def test_states_turn_into_pictures():
 def test_bin_table_lists_rates_and_probabilities():
     sampler = make_sampler("failure_bins", {"clip_frames": (100, 60), "batch_size": 4})
     state = sampler.init(jax.random.key(0))
-    items = MotionTime(jnp.zeros(4, jnp.int32), jnp.full(4, 60, jnp.int32))
+    items = MotionTime(jnp.asarray([0, 0, 1, 1]), jnp.asarray([60, 10, 5, 40]))
     draw = Draw(items, jnp.ones(4), jnp.ones(4))
-    state = sampler.update(state, draw, Feedback(jnp.ones(4)))
+    state = sampler.update(state, draw, Feedback(jnp.asarray([1.0, 0.0, 0.0, 0.0])))
     table = diagnostics.bin_table(sampler.config, state)
     assert int(jnp.argmax(table.failure_rate)) == 1
     np.testing.assert_allclose(table.probability, failure_bins.probabilities(sampler.config, state))
