@@ -11,10 +11,13 @@ OptionValue = bool | int | float | str | None
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """Which images. The counts, `size` and `seed` are for synthetic scenes only."""
+    """Which images. The counts, `size` and `seed` are for synthetic scenes only.
+
+    Without a `downscale` the reader chooses: large photographs are reduced to 1600 pixels.
+    """
 
     data: str
-    downscale: float = 1.0
+    downscale: float | None = None
     num_train: int = 40
     num_test: int = 8
     size: int = 100
@@ -22,7 +25,7 @@ class SceneConfig:
 
     def __post_init__(self):
         """Refuses sizes that no reader takes."""
-        if not self.downscale >= 1.0:
+        if self.downscale is not None and not self.downscale >= 1.0:
             raise ValueError(f"downscale must be at least 1, got {self.downscale}")
 
 
