@@ -23,7 +23,7 @@ def random_cells(seed, shape, materials=4):
 
 def pinhole(eye, centre, rows, cols, focal):
     """Camera axes as columns, principal point, and unit directions through the pixel centres."""
-    pose = look_at(np.array(eye), np.array(centre))
+    pose = look_at(np.array(eye, float), np.array(centre, float))
     x = (np.arange(cols) + 0.5 - cols / 2) / focal
     y = (np.arange(rows) + 0.5 - rows / 2) / focal
     grid = np.stack(np.broadcast_arrays(x[None, :], -y[:, None], -1.0), axis=-1)

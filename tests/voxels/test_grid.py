@@ -74,13 +74,13 @@ def test_hardening_is_one_hot_in_value_and_soft_in_gradient():
 
 def test_active_cells_are_the_shell_of_an_opaque_cube_and_overflow_is_counted():
     logits = jnp.full((6, 6, 6), -50.0).at[1:5, 1:5, 1:5].set(50.0)
-    listed = active_cells(logits, 100)
+    listed = active_cells(logits, 100, threshold=1e-6)
     flat = np.asarray(listed.flat)
     assert (flat < 216).sum() == 64 - 8
     assert int(listed.num_dropped) == 0
     solid = make_map(np.asarray(logits > 0, np.int64), NAMES)
     np.testing.assert_array_equal(flat[flat < 216], visible_cells(solid))
-    assert int(active_cells(logits, 50).num_dropped) == 6
+    assert int(active_cells(logits, 50, threshold=1e-6).num_dropped) == 6
 
 
 def test_soft_cells_hide_none_of_their_neighbours():

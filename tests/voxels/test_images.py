@@ -26,6 +26,7 @@ def world_parameters(occupancy=1.5):
     return temper(grid_from_map(make_world(WORLD, 0), initial), 1.0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def draw(config, logits, probs, view):
     return render(config, logits, probs, LIT, SKY, CAMERAS, view)
 
@@ -44,14 +45,13 @@ def test_rays_are_those_of_the_scene_room_in_cell_units():
 
 def test_views_in_a_batch_are_the_views_alone_on_every_kind_of_device():
     logits, probs = world_parameters()
-    alone = jax.jit(lambda l, p, v: draw(CONFIG, l, p, v))
     for device in ("cpu", "gpu"):
         config = dataclasses.replace(CONFIG, device=device)
         views = jnp.arange(3)
         program = jax.jit(functools.partial(render_views, config))
         batch = program(logits, probs, LIT, SKY, CAMERAS, views)
         for view in range(3):
-            one = alone(logits, probs, view)
+            one = draw(CONFIG, logits, probs, view)
             np.testing.assert_allclose(batch.color[view], one.color, atol=2e-6)
             np.testing.assert_allclose(batch.normal[view], one.normal, atol=2e-5)
 
@@ -62,7 +62,8 @@ def test_sub_pixel_rays_average_to_the_pixel():
     big = dataclasses.replace(CONFIG, rows=40, cols=56)
     doubled = CAMERAS._replace(focal=CAMERAS.focal * 2, principal=CAMERAS.principal * 2)
     image = draw(fine, logits, probs, 0)
-    large = render(big, logits, probs, LIT, SKY, doubled, 0)
+    program = jax.jit(functools.partial(render, big))
+    large = program(logits, probs, LIT, SKY, doubled, 0)
     averaged = np.asarray(large.color).reshape(20, 2, 28, 2, 3).mean((1, 3))
     np.testing.assert_allclose(image.color, averaged, atol=1e-6)
 
@@ -116,7 +117,7 @@ def test_plans_march_through_fog_and_splat_few_cells():
 
 def test_visibility_sums_to_alpha():
     logits, probs = world_parameters()
-    seen = cell_visibility(CONFIG, logits, CAMERAS, 0)
+    seen = jax.jit(functools.partial(cell_visibility, CONFIG))(logits, CAMERAS, 0)
     np.testing.assert_allclose(seen.sum(), draw(CONFIG, logits, probs, 0).alpha.sum(), rtol=1e-5)
     assert float(seen.min()) >= 0
 

@@ -38,7 +38,8 @@ def setting():
     config = TrainConfig(render=render, num_steps=60, learning_rate=0.2)
     sampler = uniform.make(uniform.UniformConfig(num_items=4, batch_size=2))
     step = counted(functools.partial(train_step, config, sampler, guide))
-    return config, sampler, guide, world, step, jax.jit(step)
+    halves = [jax.jit(functools.partial(half, config, sampler)) for half in (look, learn)]
+    return config, sampler, guide, world, step, jax.jit(step), *halves
 
 
 def first_state(setting):
@@ -48,7 +49,7 @@ def first_state(setting):
 
 
 def test_training_lowers_the_error_in_one_trace_and_repeats_itself(setting):
-    world, step, compiled = setting[3:]
+    world, step, compiled = setting[3:6]
     runs = []
     for _ in range(2):
         state, values = first_state(setting), []
@@ -65,29 +66,29 @@ def test_training_lowers_the_error_in_one_trace_and_repeats_itself(setting):
 
 
 def test_both_doors_take_the_same_step(setting):
-    config, sampler, guide, world, _, compiled = setting
+    _, _, guide, world, _, compiled, first, second = setting
     state = first_state(setting)
     whole, _ = compiled(RUN_KEY, state, world)
-    draw, query, key = jax.jit(functools.partial(look, config, sampler))(RUN_KEY, state, world)
+    draw, query, key = first(RUN_KEY, state, world)
     pull = guide.pull(guide.data, key, query)
-    halves, _ = jax.jit(functools.partial(learn, config, sampler))(state, world, draw, pull)
+    halves, _ = second(state, world, draw, pull)
     for a, b in zip(jax.tree.leaves(whole.grid), jax.tree.leaves(halves.grid), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 def test_bad_cotangents_are_counted_and_change_nothing_else(setting):
-    config, sampler, guide, world, _, _ = setting
+    _, _, guide, world, _, _, first, second = setting
     state = first_state(setting)
-    draw, query, key = look(config, sampler, RUN_KEY, state, world)
+    draw, query, key = first(RUN_KEY, state, world)
     pull = guide.pull(guide.data, key, query)
     spoiled = pull._replace(gradient=pull.gradient.at[0, 0, 0].set(jnp.nan))
-    new, metrics = learn(config, sampler, state, world, draw, spoiled)
+    new, metrics = second(state, world, draw, spoiled)
     assert float(metrics["num_bad_cotangents"]) == 3
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(new.grid))
 
 
 def test_opaque_guides_are_refused_inside_jit(setting):
-    config, sampler, guide, world, _, _ = setting
+    config, sampler, guide, world = setting[:4]
     opaque = Guidance("opaque", guide.data, guide.pull, is_traceable=False)
     with pytest.raises(ValueError, match="runs outside jit"):
         train_step(config, sampler, opaque, RUN_KEY, first_state(setting), world)

@@ -46,7 +46,14 @@ def test_tile_lists_hold_every_cell_a_pixel_sees_nearest_first():
     @jax.jit
     def lists(eye, frame):
         span = tile_span(
-            jnp.asarray(cells), jnp.ones(len(cells), bool), eye, frame, 0.02, rows, cols, tile
+            jnp.asarray(cells),
+            jnp.ones(len(cells), bool),
+            eye,
+            frame,
+            jnp.float32(0.02),
+            rows,
+            cols,
+            tile,
         )
         return bin_cells(visibility_key(jnp.asarray(cells), eye), span, 6000, 5, 4)
 

@@ -12,7 +12,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from ..block_map import BlockMap, make_map
 from ..palette import AIR
@@ -146,7 +146,7 @@ def _materials(
     return values[inverse.reshape(-1)], dict(unknown)
 
 
-def _from_varints(data: Int[np.ndarray, " bytes"]) -> Int[np.ndarray, " cells"]:
+def _from_varints(data: UInt8[np.ndarray, " bytes"]) -> Int[np.ndarray, " cells"]:
     """Unsigned LEB128: seven bits a byte, low first, the top bit says that more follow."""
     is_last = data < 128
     if data.size and not is_last[-1]:
