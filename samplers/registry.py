@@ -112,7 +112,7 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             name="progressive",
-            summary="spatial, from uniform to error-driven over a ramp and back at the end",
+            summary="spatial, from uniform to error-driven over a ramp",
             kind="rays",
             config=spatial.SpatialConfig,
             make=spatial.make,
