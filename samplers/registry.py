@@ -1,6 +1,7 @@
 """Every sampler by name: what it is for, whether it is biased, what it needs, where it is from.
 
-A sampler added here is driven through the conformance tests at once.
+A sampler added here is driven through the conformance tests at once. The file is long because it
+is a table: one entry per sampler, kept in one place to be read at a glance.
 """
 
 import dataclasses
