@@ -1,0 +1,119 @@
+"""A description for a robot that came without one, from its names, tree and actuators."""
+
+import fnmatch
+import math
+
+import mujoco
+import numpy as np
+
+from .description import Motor, RobotDescription, tuned_motor
+
+_TRACKED = ("*hip_roll*", "*knee*", "*ankle_roll*", "*torso*", "*shoulder_roll*", "*elbow*")
+_TRACKED_ENDS = ("*wrist_yaw*",)
+_FEET = ("*foot*", "*ankle_roll*", "*ankle*", "*toe*")
+_ANCHORS = ("*torso*", "*chest*", "*trunk*", "*waist*")
+_MAX_TRACKED = 16
+_STANDING_KEYS = ("home", "stand", "default", "knees_bent")
+
+
+def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
+    """Describes a robot by its file alone; keyframes are taken out of `spec`.
+
+    Feet are bodies so named at the ends of the tree, end effectors the other ends as well (a head
+    apart), the anchor is the torso or else the root. Motors take stiffness and damping from
+    position actuators, else from the joint's armature; effort from the joint's, the actuator's or
+    the motor's range. The default pose is the keyframe called home or stand, else the first.
+    Raises:
+      ValueError: when feet, or a joint's stiffness, cannot be found; says which.
+    """
+    bodies = spec.bodies[1:]
+    if not bodies:
+        raise ValueError("the file has no bodies")
+    names = [body.name for body in bodies]
+    ends = [body.name for body in bodies if not body.bodies and "head" not in body.name]
+    feet = _first_match(_FEET, ends)
+    if not feet:
+        raise ValueError(
+            f"cannot tell which bodies are feet: none of {', '.join(ends)} is called foot, ankle "
+            "or toe; give a description"
+        )
+    tracked = [n for n in names if _is_any(n, _TRACKED) or _is_any(n, _TRACKED_ENDS)]
+    if len(tracked) < 6:
+        tracked = [n for n, body in zip(names, bodies, strict=True) if body.joints]
+    hands = [n for n in ends if n in tracked and n not in feet]
+    chosen = {names[0], *feet, *tracked}
+    order = tuple(n for n in names if n in chosen)
+    if len(order) > 2 * _MAX_TRACKED:
+        raise ValueError(f"{len(order)} bodies to track are too many; give a description")
+    anchors = _first_match(_ANCHORS, order)
+    return RobotDescription(
+        name=name,
+        tracked_bodies=order,
+        anchor=anchors[0] if anchors else names[0],
+        end_effectors=(*feet, *hands),
+        feet=tuple(feet),
+        motors=tuple((j.name, _motor(spec, j)) for j in spec.joints if _is_hinge(j)),
+        default_pose=_default_pose(spec),
+    )
+
+
+def _is_any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
+
+
+def _first_match(patterns: tuple[str, ...], names: list[str] | tuple[str, ...]) -> list[str]:
+    for pattern in patterns:
+        found = [name for name in names if fnmatch.fnmatchcase(name.lower(), pattern)]
+        if found:
+            return found
+    return []
+
+
+def _is_hinge(joint: mujoco.MjsJoint) -> bool:
+    return joint.type == mujoco.mjtJoint.mjJNT_HINGE
+
+
+def _motor(spec: mujoco.MjSpec, joint: mujoco.MjsJoint) -> Motor:
+    actuator = next((a for a in spec.actuators if a.target == joint.name), None)
+    effort = _largest(joint.actfrcrange)
+    if actuator is not None:
+        gear = abs(actuator.gear[0]) or 1.0
+        if not math.isfinite(effort):
+            effort = _largest(actuator.forcerange) * gear
+        is_servo = actuator.biastype == mujoco.mjtBias.mjBIAS_AFFINE and actuator.biasprm[1] < 0
+        if is_servo:
+            stiffness = float(actuator.gainprm[0]) * gear
+            damping = -float(actuator.biasprm[2]) * gear + float(np.max(joint.damping))
+            if stiffness > 0:
+                return Motor(
+                    stiffness=stiffness,
+                    damping=damping,
+                    effort=effort,
+                    armature=float(joint.armature),
+                )
+        elif not math.isfinite(effort):
+            effort = _largest(actuator.ctrlrange) * float(actuator.gainprm[0]) * gear
+    if joint.armature > 0:
+        return tuned_motor(float(joint.armature), effort)
+    raise ValueError(
+        f"joint {joint.name} has neither a position actuator nor an armature, so its stiffness is "
+        "unknown; give a description"
+    )
+
+
+def _largest(limits: np.ndarray) -> float:
+    largest = float(np.max(np.abs(limits)))
+    return largest if largest > 0 else math.inf
+
+
+def _default_pose(spec: mujoco.MjSpec) -> tuple[tuple[str, float], ...]:
+    keys = list(spec.keys)
+    hinges = [joint.name for joint in spec.joints if _is_hinge(joint)]
+    usable = [key for key in keys if len(key.qpos) == 7 + len(hinges)]
+    named = [key for key in usable if key.name in _STANDING_KEYS]
+    pose: tuple[tuple[str, float], ...] = ()
+    for key in (named or usable)[:1]:
+        pose = tuple((n, float(v)) for n, v in zip(hinges, key.qpos[7:], strict=True))
+    for key in keys:
+        spec.delete(key)
+    return pose
