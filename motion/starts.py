@@ -1,0 +1,91 @@
+"""The samplers that say where episodes start, by name, and what rows each of them counts.
+
+A row is a moment that may have failed. Rules of kind "steps" count every environment step where it
+happened; rules of kind "episodes" count finished episodes where they began.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from samplers import registry
+from samplers.base import Draw, Feedback, Sampler
+from samplers.motion_bins import MotionTime
+
+DEFAULT = "failure_bins"
+_BY_EPISODE = ("motion_bins_proposal", "textop")
+_SIZES = ("clip_frames", "batch_size", "frames_per_bin")
+
+
+def names() -> tuple[str, ...]:
+    """Lists the samplers of motion starts, uniform first."""
+    return ("uniform", *registry.names("motion"))
+
+
+def make_start_sampler(
+    name: str,
+    *,
+    clip_frames: tuple[int, ...],
+    batch_size: int,
+    frames_per_bin: float,
+    options: Mapping[str, object] | None = None,
+) -> Sampler:
+    """Makes a sampler of starts by name.
+
+    Args:
+      clip_frames: frames of each clip that may be started in.
+      batch_size: environments.
+      options: settings that differ from the sampler's own.
+    Raises:
+      ValueError: for an unknown name or setting, listing the known ones.
+    """
+    if name not in names():
+        raise ValueError(f"no motion sampler {name!r}; motion samplers: {', '.join(names())}")
+    given = dict(options or {})
+    wrong = sorted(set(given) & set(_SIZES))
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} of {name} follow from the clips and environments")
+    sizes = {
+        "clip_frames": clip_frames,
+        "batch_size": batch_size,
+        "frames_per_bin": frames_per_bin,
+    }
+    if name == "uniform":
+        if given:
+            raise ValueError(f"uniform has no setting {', '.join(sorted(given))}")
+        fixed = {"uniform_fraction": 1.0, "progress_floor": 1.0}
+        return registry.make_sampler(DEFAULT, {**fixed, **sizes})
+    return registry.make_sampler(name, {**given, **sizes})
+
+
+def rows_of(name: str) -> Literal["steps", "episodes"]:
+    """Says which rows the named sampler counts."""
+    return "episodes" if name in _BY_EPISODE else "steps"
+
+
+def count_outcomes(
+    sampler: Sampler,
+    rows: Literal["steps", "episodes"],
+    state: object,
+    *,
+    here: MotionTime,
+    start: MotionTime,
+    failed: Bool[Array, " envs"],
+    is_over: Bool[Array, " envs"],
+    probs: Float[Array, " envs"] | None = None,
+) -> object:
+    """Tells a sampler what one environment step showed.
+
+    Args:
+      here: where the environments were when they failed or did not.
+      start: where their episodes began.
+      failed: terminated, time-outs and ends of clips apart.
+      is_over: the episode ended, for whatever reason.
+    """
+    ones = jnp.ones(failed.shape, jnp.float32) if probs is None else probs
+    value = failed.astype(jnp.float32)
+    if rows == "episodes":
+        return sampler.update(state, Draw(start, ones, ones), Feedback(value, valid=is_over))
+    return sampler.update(state, Draw(here, ones, ones), Feedback(value))
