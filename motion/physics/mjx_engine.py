@@ -1,0 +1,122 @@
+"""MJX: MuJoCo in JAX, so that a whole train step is one program.
+
+The state is positions, velocities and the solver's warm start; everything else follows from them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+from mujoco import mjx
+
+from motion.perturbations import Randomisation
+from motion.robots import Robot
+from motion.tracking import Bodies, Physical
+
+
+class MjxState(NamedTuple):
+    """What the future of every copy depends on."""
+
+    qpos: Float[Array, "envs nq"]
+    qvel: Float[Array, "envs nv"]
+    warm_start: Float[Array, "envs nv"]
+
+
+class MjxEngine:
+    """The back-end "mjx"; see `Physics`."""
+
+    name = "mjx"
+    is_jittable = True
+
+    def __init__(self, robot: Robot):
+        self._robot = robot
+        self._model = mjx.put_model(robot.model)
+        self._data = mjx.make_data(robot.model)
+
+    def init(
+        self,
+        qpos: Float[Array, "envs nq"],
+        qvel: Float[Array, "envs nv"],
+        randomisation: Randomisation,
+    ) -> tuple[MjxState, Physical]:
+        """Starts all environments."""
+        state = MjxState(qpos, qvel, jnp.zeros_like(qvel))
+        return state, self._tell(state, randomisation)
+
+    def place(
+        self,
+        state: MjxState,
+        mask: Bool[Array, " envs"],
+        qpos: Float[Array, "envs nq"],
+        qvel: Float[Array, "envs nv"],
+        randomisation: Randomisation,
+    ) -> tuple[MjxState, Physical]:
+        """Moves the environments of `mask`; kinematics are computed for all."""
+        moved = mask[:, None]
+        state = MjxState(
+            jnp.where(moved, qpos, state.qpos),
+            jnp.where(moved, qvel, state.qvel),
+            jnp.where(moved, 0.0, state.warm_start),
+        )
+        return state, self._tell(state, randomisation)
+
+    def advance(
+        self,
+        state: MjxState,
+        control: Float[Array, "envs joints"],
+        push: Float[Array, "envs 6"],
+        randomisation: Randomisation,
+    ) -> tuple[MjxState, Physical]:
+        """Adds `push` to the root's velocity, then simulates one control step."""
+        qvel = state.qvel.at[:, :6].add(push)
+        state = jax.vmap(self._substeps)(state._replace(qvel=qvel), control, randomisation)
+        return state, self._tell(state, randomisation)
+
+    def _substeps(
+        self, state: MjxState, control: Float[Array, " joints"], randomisation: Randomisation
+    ) -> MjxState:
+        model = self._randomised(randomisation)
+
+        def substep(state: MjxState, _: None) -> tuple[MjxState, None]:
+            data = self._data.replace(
+                qpos=state.qpos,
+                qvel=state.qvel,
+                qacc_warmstart=state.warm_start,
+                ctrl=control,
+            )
+            data = mjx.step(model, data)
+            return MjxState(data.qpos, data.qvel, data.qacc_warmstart), None
+
+        return jax.lax.scan(substep, state, None, length=self._robot.num_substeps)[0]
+
+    def _randomised(self, randomisation: Randomisation) -> mjx.Model:
+        anchor = self._robot.tracked_ids[self._robot.anchor]
+        model = self._model
+        com = model.body_ipos.at[anchor].add(randomisation.anchor_com)
+        friction = model.pair_friction
+        if self._robot.pair_ids:
+            friction = friction.at[:, :2].set(randomisation.friction)
+        return model.replace(body_ipos=com, pair_friction=friction)
+
+    def _tell(self, state: MjxState, randomisation: Randomisation) -> Physical:
+        bodies = jax.vmap(self._bodies)(state.qpos, state.qvel, randomisation)
+        return Physical(state.qpos, state.qvel, bodies)
+
+    def _bodies(
+        self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"], randomisation: Randomisation
+    ) -> Bodies:
+        model = self._randomised(randomisation)
+        data = self._data.replace(qpos=qpos, qvel=qvel)
+        for stage in (mjx.kinematics, mjx.com_pos, mjx.com_vel):
+            data = stage(model, data)
+        ids = jnp.asarray(self._robot.tracked_ids)
+        root = int(self._robot.model.body_rootid[self._robot.tracked_ids[0]])
+        angular = data.cvel[ids, :3]
+        arm = data.xpos[ids] - data.subtree_com[root][None]
+        return Bodies(
+            position=data.xpos[ids],
+            quaternion=data.xquat[ids],
+            linear_velocity=data.cvel[ids, 3:] + jnp.cross(angular, arm),
+            angular_velocity=angular,
+        )
