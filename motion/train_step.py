@@ -1,0 +1,252 @@
+"""One iteration of training: roll out, count outcomes, draw starts, learn.
+
+`make_train_step` gives one function for both physics. With MJX it is one compiled program with its
+state donated; with the C engine the rollout is driven from the host between compiled programs. Both
+take the same keys in the same order: all randomness is fold_in(run_key, iteration), then the step.
+
+The sampler learns from training rollouts only; evaluation has an environment of its own and never
+touches it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from samplers import failure_bins
+from samplers.base import Sampler
+from samplers.motion_bins import MotionTime
+
+from . import normalisation, ppo
+from .clips import ClipBank
+from .env import Env, EnvState, Observation, StepOutput
+from .ppo import Action, Learner, PpoConfig, Rollout
+from .starts import count_outcomes
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of an iteration.
+
+    Attributes:
+      num_steps: control steps per iteration, of every environment.
+      start_iteration: the sampler decides from here on; before, starts are uniform.
+      ppo: how to learn.
+    """
+
+    num_steps: int = 24
+    start_iteration: int = 0
+    ppo: PpoConfig = PpoConfig()
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1 or self.start_iteration < 0:
+            raise ValueError("needed num_steps >= 1 and start_iteration >= 0")
+
+
+class TrainState(NamedTuple):
+    """What an iteration changes."""
+
+    learner: Learner
+    sampler: Any
+    env: EnvState
+    iteration: Int[Array, ""]
+
+
+class _Step(NamedTuple):
+    """One control step of a rollout."""
+
+    seen: Observation
+    action: Action
+    output: StepOutput
+
+
+def init_state(
+    config: TrainConfig, env: Env, sampler: Sampler, key: Key[Array, ""], bank: ClipBank
+) -> TrainState:
+    """The state before the first iteration; starts are uniform."""
+    keys = jax.random.split(key, 4)
+    state = sampler.init(keys[0])
+    starts = uniform_starts(sampler, keys[1], state)
+    world = env.reset(bank, keys[2], starts)
+    learner = ppo.init_learner(
+        config.ppo,
+        keys[3],
+        actor_size=env.actor_size,
+        critic_size=env.critic_size,
+        num_actions=env.num_actions,
+    )
+    learner = learner._replace(
+        actor=normalisation.merge(learner.actor, world.observation.actor),
+        critic=normalisation.merge(learner.critic, world.observation.critic),
+    )
+    return TrainState(learner, state, world, jnp.zeros((), jnp.int32))
+
+
+def uniform_starts(sampler: Sampler, key: Key[Array, ""], state: Any) -> MotionTime:
+    """Draws starts by nothing but chance, over the bins that may be started in."""
+    even = dataclasses.replace(sampler.config, uniform_fraction=1.0, is_length_weighted=False)
+    return failure_bins.sample(even, key, state).items
+
+
+def make_train_step(
+    config: TrainConfig,
+    env: Env,
+    sampler: Sampler,
+    rows: Literal["steps", "episodes"],
+) -> Callable[[Key[Array, ""], ClipBank, TrainState], tuple[TrainState, Metrics]]:
+    """Makes the function that does one iteration and uses up the state it is given.
+
+    Args:
+      rows: what the sampler counts, see `starts.rows_of`.
+    """
+    parts = _Parts(config, env, sampler, rows)
+    if env.is_jittable:
+        return jax.jit(parts.whole, donate_argnums=2)
+    return _on_host(parts)
+
+
+class _Parts:
+    """The parts of an iteration, each one program or part of one."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        env: Env,
+        sampler: Sampler,
+        rows: Literal["steps", "episodes"],
+    ):
+        self.config, self.env, self.sampler, self.rows = config, env, sampler, rows
+
+    def whole(
+        self, run_key: Key[Array, ""], bank: ClipBank, state: TrainState
+    ) -> tuple[TrainState, Metrics]:
+        """One iteration, to be traced."""
+        learner, iteration = state.learner, state.iteration
+
+        def advance(carry: Any, step: Array) -> tuple[Any, _Step]:
+            sampled, world = carry
+            action, starts, key = self.choose(
+                run_key, iteration, step, learner, sampled, world.observation
+            )
+            after, output = self.env.step(bank, world, action.value, starts, key)
+            return (self.count(sampled, output), after), _Step(world.observation, action, output)
+
+        steps = jnp.arange(self.config.num_steps)
+        (sampled, world), taken = jax.lax.scan(advance, (state.sampler, state.env), steps)
+        learner, metrics = self.learn(run_key, iteration, learner, sampled, taken)
+        return TrainState(learner, sampled, world, iteration + 1), metrics
+
+    def choose(
+        self,
+        run_key: Key[Array, ""],
+        iteration: Int[Array, ""],
+        step: Int[Array, ""],
+        learner: Learner,
+        sampled: Any,
+        seen: Observation,
+    ) -> tuple[Action, MotionTime, Key[Array, ""]]:
+        """Actions of this step, and where episodes that end in it begin anew."""
+        key = jax.random.fold_in(jax.random.fold_in(run_key, iteration), step)
+        act_key, start_key, env_key = jax.random.split(key, 3)
+        action = ppo.act(self.config.ppo, act_key, learner, seen.actor)
+        starts = self.sampler.sample(start_key, sampled).items
+        if self.config.start_iteration > 0:
+            even = uniform_starts(self.sampler, start_key, sampled)
+            is_early = iteration < self.config.start_iteration
+            starts = jax.tree.map(lambda a, b: jnp.where(is_early, a, b), even, starts)
+        return action, starts, env_key
+
+    def count(self, sampled: Any, output: StepOutput) -> Any:
+        """Tells the sampler what the step showed."""
+        return count_outcomes(
+            self.sampler,
+            self.rows,
+            sampled,
+            here=output.here,
+            start=output.start,
+            failed=output.terminated,
+            is_over=output.terminated | output.timed_out,
+        )
+
+    def learn(
+        self,
+        run_key: Key[Array, ""],
+        iteration: Int[Array, ""],
+        learner: Learner,
+        sampled: Any,
+        taken: _Step,
+    ) -> tuple[Learner, Metrics]:
+        """Learns from the rollout; the metrics of the iteration."""
+        key = jax.random.fold_in(jax.random.fold_in(run_key, iteration), self.config.num_steps)
+        output = taken.output
+        is_over = output.terminated | output.timed_out
+        rollout = Rollout(
+            actor=taken.seen.actor,
+            critic=taken.seen.critic,
+            action=taken.action.value,
+            log_prob=taken.action.log_prob,
+            mean=taken.action.mean,
+            reward=output.reward,
+            terminated=output.terminated,
+            is_over=is_over,
+            final_critic=output.final_critic,
+        )
+        learner, metrics = ppo.learn(self.config.ppo, key, learner, rollout)
+        ended = jnp.sum(is_over)
+        some = jnp.maximum(ended, 1)
+        metrics["episodes"] = ended.astype(jnp.float32)
+        metrics["failed_share"] = jnp.sum(output.terminated) / some
+        metrics["episode_steps"] = jnp.sum(jnp.where(is_over, output.age, 0)) / some
+        for name, values in output.errors._asdict().items():
+            finite = jnp.isfinite(values)
+            total = jnp.sum(jnp.where(finite, values, 0.0))
+            metrics[f"error_{name}"] = total / jnp.maximum(jnp.sum(finite), 1)
+        for place, term in enumerate(self.env.config.rewards):
+            metrics[f"reward_{term.name}"] = jnp.mean(output.reward_terms[..., place])
+        metrics.update(sampler_statistics(self.sampler, sampled))
+        return learner, metrics
+
+
+def sampler_statistics(sampler: Sampler, state: Any) -> Metrics:
+    """How concentrated starts are: entropy (1: uniform), effective bins, the likeliest bin."""
+    assert sampler.probabilities is not None
+    probs = sampler.probabilities(state)
+    bins = probs.shape[0]
+    safe = jnp.where(probs > 0, probs, 1.0)
+    entropy = -jnp.sum(probs * jnp.log(safe)) / jnp.log(jnp.float32(max(bins, 2)))
+    return {
+        "starts_entropy": entropy if bins > 1 else jnp.ones(()),
+        "starts_effective_bins": 1.0 / jnp.sum(probs**2),
+        "starts_top_probability": jnp.max(probs),
+        "starts_top_bin": jnp.argmax(probs).astype(jnp.float32),
+    }
+
+
+def _on_host(
+    parts: _Parts,
+) -> Callable[[Key[Array, ""], ClipBank, TrainState], tuple[TrainState, Metrics]]:
+    choose, count = jax.jit(parts.choose), jax.jit(parts.count)
+    learn = jax.jit(parts.learn, donate_argnums=2)
+    stack = jax.jit(lambda steps: jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps))
+
+    def train_step(
+        run_key: Key[Array, ""], bank: ClipBank, state: TrainState
+    ) -> tuple[TrainState, Metrics]:
+        sampled, world, taken = state.sampler, state.env, []
+        for step in range(parts.config.num_steps):
+            action, starts, key = choose(
+                run_key, state.iteration, step, state.learner, sampled, world.observation
+            )
+            seen = world.observation
+            world, output = parts.env.step(bank, world, action.value, starts, key)
+            sampled = count(sampled, output)
+            taken.append(_Step(seen, action, output))
+        learner, metrics = learn(run_key, state.iteration, state.learner, sampled, stack(taken))
+        return TrainState(learner, sampled, world, state.iteration + 1), metrics
+
+    return train_step
