@@ -206,7 +206,7 @@ class _Parts:
             finite = jnp.isfinite(values)
             total = jnp.sum(jnp.where(finite, values, 0.0))
             metrics[f"error_{name}"] = total / jnp.maximum(jnp.sum(finite), 1)
-        for place, term in enumerate(self.env.config.rewards):
+        for place, term in enumerate(self.env.config.reward_terms):
             metrics[f"reward_{term.name}"] = jnp.mean(output.reward_terms[..., place])
         metrics.update(sampler_statistics(self.sampler, sampled))
         return learner, metrics
