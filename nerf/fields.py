@@ -73,7 +73,13 @@ class RadianceField(nn.Module):
         def network(name, num_hidden, num_outputs):
             widths = [config.hidden_width] * num_hidden + [num_outputs]
             return [
-                nn.Dense(width, use_bias=False, dtype=dtype, name=f"{name}_{index}")
+                nn.Dense(
+                    width,
+                    use_bias=False,
+                    dtype=dtype,
+                    kernel_init=nn.initializers.lecun_uniform(),
+                    name=f"{name}_{index}",
+                )
                 for index, width in enumerate(widths)
             ]
 

@@ -90,30 +90,18 @@ def init_tables(
     config: HashEncodingConfig, key: Key[Array, ""], *, scale: float = 1e-4
 ) -> tuple[Float[Array, "_ features"], ...]:
     """Draws one table per level, uniform in [-scale, scale]."""
-    return tuple(
-        jax.random.uniform(
-            jax.random.fold_in(key, index),
-            (level.num_entries, config.num_features),
-            minval=-scale,
-            maxval=scale,
-        )
-        for index, level in enumerate(levels(config))
+    entries = [level.num_entries for level in levels(config)]
+    # one draw for all levels: a generator per level would multiply the time to compile
+    values = jax.random.uniform(
+        key, (sum(entries), config.num_features), minval=-scale, maxval=scale
     )
+    return tuple(jnp.split(values, np.cumsum(entries)[:-1]))
 
 
 def corner_index(level: Level, cell: Int[Array, "*batch 3"], corner: int) -> Int[Array, "*batch"]:
     """Finds the table entry of one of a cell's 8 corners (bit 0 of `corner` is +x, bit 1 +y, bit
     2 +z)."""
-    i, j, k = (
-        cell[..., axis].astype(jnp.uint32) + np.uint32(corner >> axis & 1) for axis in range(3)
-    )
-    if level.is_dense:
-        side = np.uint32(level.resolution + 1)
-        index = i + side * (j + side * k)
-    else:
-        p, q, r = (np.uint32(prime) for prime in _PRIMES)
-        index = (i * p ^ j * q ^ k * r) & np.uint32(level.num_entries - 1)
-    return index.astype(jnp.int32)
+    return _entry(level.is_dense, level.resolution, level.num_entries, cell, corner)
 
 
 def hash_encode(
@@ -134,7 +122,7 @@ def hash_encode(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _encode(config, tables, points):
     encoded = [
-        _encode_level(level, table, points)
+        _encode_level(level.is_dense, jnp.int32(level.resolution), table, points)
         for level, table in zip(levels(config), tables, strict=True)
     ]
     return jnp.concatenate(encoded, axis=-1)
@@ -150,41 +138,72 @@ def _backward(config, residuals, cotangent):
     table_grads, point_grad = [], jnp.zeros_like(points)
     for index, (level, table) in enumerate(zip(levels(config), tables, strict=True)):
         g = cotangent[:, index * num_features : (index + 1) * num_features]
-        cell, fraction, inside = _locate(level, points)
-        indices = [corner_index(level, cell, corner) for corner in range(8)]
-        updates = [_corner_weight(fraction, corner)[:, None] * g for corner in range(8)]
-        table_grads.append(
-            jnp.zeros_like(table)
-            .at[jnp.concatenate(indices)]
-            .add(jnp.concatenate(updates).astype(table.dtype), mode="promise_in_bounds")
-        )
-        for corner, entry in enumerate(indices):
-            along = jnp.sum(table.at[entry].get(mode="promise_in_bounds") * g, axis=-1)
-            slope = _corner_slope(fraction, corner) * (level.resolution * inside)
-            point_grad = point_grad + along[:, None] * slope
+        grid = level.is_dense, jnp.int32(level.resolution), table
+        entries, updates = _table_updates(*grid, points, g)
+        table_grads.append(jnp.zeros_like(table).at[entries].add(updates, mode="promise_in_bounds"))
+        point_grad = point_grad + _point_gradient(*grid, points, g)
     return tuple(table_grads), point_grad
 
 
 _encode.defvjp(_forward, _backward)
 
-
-def _locate(level: Level, points):
-    inside = (points >= 0.0) & (points <= 1.0)
-    unit = jnp.where(points > 0.0, jnp.minimum(points, 1.0), 0.0)  # NaN compares false: corner 0
-    scaled = unit * level.resolution
-    cell = jnp.minimum(jnp.floor(scaled), level.resolution - 1)
-    return cell.astype(jnp.int32), scaled - cell, inside.astype(points.dtype)
+# The three passes over a level are jitted with the resolution as an argument, so that all hashed
+# levels share one trace; XLA inlines them, and the compiled program is that of plain functions.
 
 
-def _encode_level(level: Level, table, points):
-    cell, fraction, _ = _locate(level, points)
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_level(is_dense: bool, resolution, table, points):
+    cell, fraction, _ = _locate(resolution, points)
     features = jnp.zeros((points.shape[0], table.shape[1]), table.dtype)
     for corner in range(8):
-        entry = corner_index(level, cell, corner)
+        entry = _entry(is_dense, resolution, table.shape[0], cell, corner)
         features = features + _corner_weight(fraction, corner)[:, None] * table.at[entry].get(
             mode="promise_in_bounds"
         )
     return features
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _table_updates(is_dense: bool, resolution, table, points, g):
+    """Entries [8 n] that the points read, and what to add to each."""
+    cell, fraction, _ = _locate(resolution, points)
+    num_entries = table.shape[0]
+    entries = [_entry(is_dense, resolution, num_entries, cell, corner) for corner in range(8)]
+    updates = [_corner_weight(fraction, corner)[:, None] * g for corner in range(8)]
+    return jnp.concatenate(entries), jnp.concatenate(updates).astype(table.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _point_gradient(is_dense: bool, resolution, table, points, g):
+    cell, fraction, inside = _locate(resolution, points)
+    total = jnp.zeros_like(points)
+    for corner in range(8):
+        entry = _entry(is_dense, resolution, table.shape[0], cell, corner)
+        along = jnp.sum(table.at[entry].get(mode="promise_in_bounds") * g, axis=-1)
+        slope = _corner_slope(fraction, corner) * (resolution * inside)
+        total = total + along[:, None] * slope
+    return total
+
+
+def _locate(resolution, points):
+    inside = (points >= 0.0) & (points <= 1.0)
+    unit = jnp.where(points > 0.0, jnp.minimum(points, 1.0), 0.0)  # NaN compares false: corner 0
+    scaled = unit * resolution
+    cell = jnp.minimum(jnp.floor(scaled), resolution - 1)
+    return cell.astype(jnp.int32), scaled - cell, inside.astype(points.dtype)
+
+
+def _entry(is_dense: bool, resolution, num_entries: int, cell, corner: int):
+    i, j, k = (
+        cell[..., axis].astype(jnp.uint32) + np.uint32(corner >> axis & 1) for axis in range(3)
+    )
+    if is_dense:
+        side = jnp.uint32(resolution + 1)
+        index = i + side * (j + side * k)
+    else:
+        p, q, r = (np.uint32(prime) for prime in _PRIMES)
+        index = (i * p ^ j * q ^ k * r) & np.uint32(num_entries - 1)
+    return index.astype(jnp.int32)
 
 
 def _corner_weight(fraction, corner: int):
