@@ -19,7 +19,7 @@ from scenes.rays import camera_rays
 
 from . import fields, marching, rendering, volume_rendering
 from .occupancy import OccupancyState
-from .rendering import SceneBounds
+from .spaces import SceneBounds
 from .train_step import NerfConfig
 
 
@@ -38,6 +38,8 @@ class FieldSnapshot(NamedTuple):
 
     params: Any
     grid: OccupancyState
+    step_scale: Float[Array, ""]
+    """Width of the marching steps the field was last trained with, over the shortest."""
 
 
 RenderImage = Callable[
@@ -47,7 +49,21 @@ RenderImage = Callable[
 
 def snapshot(state) -> FieldSnapshot:
     """Takes what rendering needs out of a `TrainState`."""
-    return FieldSnapshot(params=state.params, grid=state.grid)
+    return FieldSnapshot(params=state.params, grid=state.grid, step_scale=state.step_scale)
+
+
+def viewing_step(
+    config: NerfConfig, snapshot: FieldSnapshot, bounds: SceneBounds
+) -> Float[Array, ""]:
+    """Chooses the marching step of pictures.
+
+    The shortest one in a bounded scene. Where most of a ray is never empty, the shortest would be
+    many times finer than anything the field was trained with, so there it is half of that.
+    """
+    shortest = marching.shortest_step(config.marching, bounds)
+    if config.marching.space == "bounded":
+        return shortest
+    return shortest * jnp.maximum(0.5 * snapshot.step_scale, 1.0)
 
 
 def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> RenderImage:
@@ -78,7 +94,7 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
             snapshot.grid,
             bounds,
             rays,
-            step=marching.shortest_step(config.marching, bounds.aabb),
+            step=viewing_step(config, snapshot, bounds),
         )
         color = volume_rendering.over_background(rendered, background[None, :])
         return jnp.clip(color, 0.0, 1.0), rendered.opacity, rendered.depth

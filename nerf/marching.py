@@ -1,17 +1,17 @@
 """Ray marching with empty-space skipping under a fixed budget of samples.
 
-Notation: a ray enters the scene's box at t_in and leaves at t_out (distance along the unit
-direction). Its candidate k is the interval [t_in + (k + u - 1/2) step ...) of length `step`, with
-one offset u in [0, 1) per ray. Candidates whose midpoint lies in an occupied cell become samples;
-the samples of all rays are packed end to end into `budget` slots.
+Notation: x is the marching coordinate of `spaces` (in a bounded scene the distance along the unit
+direction). A ray enters the scene at x_in and leaves at x_out. Its candidate k is an interval of
+length `step` with one offset u in [0, 1) per ray. Candidates whose midpoint lies in an occupied
+cell become samples; the samples of all rays are packed end to end into `budget` slots.
 
-    candidate      t_k = t_in + (k + u) step,   k = 0 .. num_candidates - 1,   t_k < t_out
-    sample         the interval [t_k - step/2, t_k + step/2], evaluated at t_k
+    candidate      x_k = x_in + (k + u) step,   k = 0 .. num_candidates - 1,   x_k < x_out
+    sample         the interval [x_k - step/2, x_k + step/2], evaluated at x_k
 
 Nothing is dropped silently. A ray is either packed whole or not at all; `kept` says which, `needed`
 says how many slots all rays together asked for. The train step leaves rays that were not kept out
-of its loss and widens `step` (see `next_step_scale`); the image renderer walks over the slots in
-several packs (`first`) and so never drops anything.
+of its loss and widens `step` (see `next_step_scale`); the image renderer takes several packs
+(`pack_next`), until every ray is through or opaque, and so never drops anything.
 
 The compaction has no scatter and no sort: the mask of a ray is stored as 32-bit words, a slot finds
 its word by binary search in the running count and its bit by five halvings, so the cost is O(rays *
@@ -26,15 +26,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from scenes.posed_images import SceneKind
 from scenes.rays import Rays, intersect_box
 
+from . import occupancy, spaces
 from .occupancy import OccupancyConfig, OccupancyState
+from .spaces import SceneBounds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MarchingConfig:
     """How rays are cut into samples."""
 
+    space: SceneKind = "bounded"
+    """The scene's kind: decides steps and grid coordinates, see `spaces`."""
     budget: int = 32768
     """Slots for samples in one step or pack."""
     num_candidates: int = 384
@@ -63,9 +68,9 @@ class Candidates(NamedTuple):
     """Occupied candidates of each ray, one bit each."""
 
     start: Float[Array, " rays"]
-    """Distance of candidate 0."""
+    """Marching coordinate of candidate 0."""
     step: Float[Array, ""]
-    """Length of a candidate's interval, scene units."""
+    """Length of a candidate's interval, in the marching coordinate."""
     words: UInt32[Array, "rays words"]
     """Bit j of word w is candidate 32 w + j."""
     ends: Int[Array, " all_words"]
@@ -85,51 +90,25 @@ class PackedSamples(NamedTuple):
     valid: Bool[Array, " budget"]
 
 
-def to_unit(
-    aabb: Float[Array, "2 3"], points: Float[Array, "*batch 3"]
-) -> Float[Array, "*batch 3"]:
-    """Maps the box (lower and upper corner) onto the unit cube."""
-    low, high = (corner.reshape((1,) * (points.ndim - 1) + (3,)) for corner in aabb)
-    return (points - low) / (high - low)
-
-
 def find_candidates(
     config: MarchingConfig,
     grid_config: OccupancyConfig,
     grid: OccupancyState,
-    aabb: Float[Array, "2 3"],
+    bounds: SceneBounds,
     rays: Rays,
     *,
-    near: Float[Array, ""] | float,
-    far: Float[Array, ""] | float,
     step: Float[Array, ""] | float,
     offset: Float[Array, " rays"],
 ) -> Candidates:
     """Marks the candidates of each ray that lie in occupied cells.
 
     Args:
-      step: length of a step, scene units. A march longer than num_candidates steps stops there;
-        choose the step with
-        `shortest_step` so that this cannot happen.
+      step: length of a step in the marching coordinate. A march longer than num_candidates steps
+        stops there; choose the step with `shortest_step` so that this cannot happen.
       offset: position of the first candidate within its step, in [0, 1); 1/2 for evaluation.
     """
-    inside = intersect_box(rays, aabb, near, far)
-    start = inside.near + offset * step
-    # everything below is one fused pass over rays x candidates
-    scale = grid_config.resolution / (aabb[1:] - aabb[:1])
-    origin = (rays.origins + start[:, None] * rays.directions - aabb[:1]) * scale
-    stride = rays.directions * (scale * step)
-    k = jnp.arange(config.num_candidates, dtype=jnp.float32)
-    top = grid_config.resolution - 1
-    cell = [
-        jnp.clip(
-            (origin[:, axis, None] + k[None, :] * stride[:, axis, None]).astype(jnp.int32), 0, top
-        )
-        for axis in range(3)
-    ]
-    index = (cell[0] * grid_config.resolution + cell[1]) * grid_config.resolution + cell[2]
-    hit = grid.occupied.at[index].get(mode="promise_in_bounds")
-    hit = hit & (start[:, None] + k[None, :] * step < inside.far[:, None])
+    find = _hits_in_box if config.space == "bounded" else _hits_in_warp
+    start, hit = find(config, grid_config, grid, bounds, rays, step, offset)
     bits = (
         hit.reshape(hit.shape[0], -1, 32).astype(jnp.uint32)
         << np.arange(32, dtype=np.uint32)[None, None, :]
@@ -146,6 +125,12 @@ def num_needed(candidates: Candidates) -> Int[Array, ""]:
     return candidates.ends[-1]
 
 
+def num_samples(candidates: Candidates) -> Int[Array, " rays"]:
+    """Counts the samples of each ray."""
+    ends = candidates.ends.reshape(candidates.words.shape)[:, -1]
+    return jnp.diff(ends, prepend=0)
+
+
 def kept_rays(config: MarchingConfig, candidates: Candidates) -> Bool[Array, " rays"]:
     """Says which rays fit whole into the first `budget` slots."""
     ends = candidates.ends.reshape(candidates.words.shape)[:, -1]
@@ -153,31 +138,54 @@ def kept_rays(config: MarchingConfig, candidates: Candidates) -> Bool[Array, " r
 
 
 def pack(
-    config: MarchingConfig, candidates: Candidates, *, first: Int[Array, ""] | int = 0
+    config: MarchingConfig,
+    candidates: Candidates,
+    bounds: SceneBounds,
+    *,
+    first: Int[Array, ""] | int = 0,
 ) -> PackedSamples:
     """Packs the samples numbered first .. first + budget - 1, counted ray after ray.
 
     A ray may be cut at either end of a pack; `kept_rays` says which rays are whole when first is 0.
     """
-    num_rays, num_words = candidates.words.shape
     slot = first + jnp.arange(config.budget, dtype=jnp.int32)
-    valid = slot < candidates.ends[-1]
-    # the search is a loop on purpose: unrolled, XLA would repeat it inside every operation that
-    # reads the samples
-    word = jnp.searchsorted(candidates.ends, slot, side="right", method="scan")
-    word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
-    bits = candidates.words.reshape(-1)[word]
-    rank = slot - (candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32))
-    candidate = word % num_words * 32 + _select_bit(bits, rank)
-    ray = word // num_words
-    distance = candidates.start[ray] + candidate * candidates.step
-    length = jnp.where(valid, candidates.step, 0.0)
-    return PackedSamples(ray=ray, distance=distance, length=length, valid=valid)
+    return _samples(config, candidates, bounds, slot, slot < candidates.ends[-1])
 
 
-def shortest_step(config: MarchingConfig, aabb: Float[Array, "2 3"]) -> Float[Array, ""]:
-    """Finds the shortest step with which every march through the box fits num_candidates."""
-    return jnp.linalg.norm(aabb[1] - aabb[0]) / config.num_candidates
+def pack_next(
+    config: MarchingConfig,
+    candidates: Candidates,
+    bounds: SceneBounds,
+    taken: Int[Array, " rays"],
+    alive: Bool[Array, " rays"],
+) -> tuple[PackedSamples, Int[Array, " rays"]]:
+    """Packs the next samples of every ray that is alive, an equal share of the slots for each.
+
+    Args:
+      taken: samples of each ray that earlier packs held.
+    Returns:
+      The samples, and `taken` with them counted.
+    """
+    ends = candidates.ends.reshape(candidates.words.shape)[:, -1]
+    count = num_samples(candidates)
+    before = ends - count
+    left = jnp.where(alive, count - taken, 0)
+    share = jnp.maximum(config.budget // jnp.maximum(jnp.sum(left > 0), 1), 1)
+    wanted = jnp.minimum(left, share)
+    stop = jnp.cumsum(wanted)
+    start = stop - wanted
+    slot = jnp.arange(config.budget, dtype=jnp.int32)
+    valid = slot < stop[-1]
+    ray = jnp.searchsorted(stop, slot, side="right", method="scan")
+    ray = jnp.minimum(ray, ends.shape[0] - 1)
+    number = jnp.where(valid, (before + taken - start)[ray] + slot, ends[-1])
+    taken = taken + jnp.clip(config.budget - start, 0, wanted)
+    return _samples(config, candidates, bounds, number, valid), taken
+
+
+def shortest_step(config: MarchingConfig, bounds: SceneBounds) -> Float[Array, ""]:
+    """Finds the shortest step with which every march fits num_candidates."""
+    return spaces.longest_march(config.space, bounds) / config.num_candidates
 
 
 def next_step_scale(
@@ -191,6 +199,76 @@ def next_step_scale(
     wanted = scale * needed / (config.target_fill * config.budget)
     wanted = jnp.clip(wanted, 1.0, config.max_step_scale)
     return jnp.clip(jnp.sqrt(scale * wanted), 1.0, config.max_step_scale)
+
+
+def _hits_in_box(config, grid_config, grid, bounds, rays, step, offset):
+    """Candidates by straight lines through the cells: one fused pass over rays x candidates."""
+    aabb = bounds.aabb
+    inside = intersect_box(rays, aabb, bounds.near, bounds.far)
+    start = inside.near + offset * step
+    scale = grid_config.resolution / (aabb[1:] - aabb[:1])
+    origin = (rays.origins + start[:, None] * rays.directions - aabb[:1]) * scale
+    stride = rays.directions * (scale * step)
+    k = jnp.arange(config.num_candidates, dtype=jnp.float32)
+    top = grid_config.resolution - 1
+    cell = [
+        jnp.clip(
+            (origin[:, axis, None] + k[None, :] * stride[:, axis, None]).astype(jnp.int32), 0, top
+        )
+        for axis in range(3)
+    ]
+    index = (cell[0] * grid_config.resolution + cell[1]) * grid_config.resolution + cell[2]
+    hit = grid.occupied.at[index].get(mode="promise_in_bounds")
+    hit = hit & (start[:, None] + k[None, :] * step < inside.far[:, None])
+    return start, hit
+
+
+def _hits_in_warp(config, grid_config, grid, bounds, rays, step, offset):
+    """Candidates by their place in the cube, where rays are bent."""
+    space = config.space
+    first, last = (
+        spaces.coordinate(space, bounds, jnp.asarray(end)) for end in (bounds.near, bounds.far)
+    )
+    start = first + offset * step
+    k = jnp.arange(config.num_candidates, dtype=jnp.float32)
+    x = start[:, None] + k[None, :] * step
+    t = spaces.distance(space, bounds, x)
+    points = rays.origins[:, None, :] + t[..., None] * rays.directions[:, None, :]
+    unit = spaces.to_unit(space, bounds, points)
+    hit = occupancy.is_occupied(grid_config, grid, unit) & (x < last)
+    if space == "forward_facing":
+        hit = hit & jnp.all((unit >= 0.0) & (unit <= 1.0), axis=-1)
+    return start, hit
+
+
+def _samples(config, candidates, bounds, number, valid):
+    """Finds samples by their number, counted ray after ray; numbers must not fall."""
+    num_rays, num_words = candidates.words.shape
+    # the search is a loop on purpose: unrolled, XLA would repeat it inside every operation that
+    # reads the samples
+    word = jnp.searchsorted(candidates.ends, number, side="right", method="scan")
+    word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
+    bits = candidates.words.reshape(-1)[word]
+    rank = number - (candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32))
+    candidate = word % num_words * 32 + _select_bit(bits, rank)
+    ray = word // num_words
+    x = candidates.start[ray] + candidate * candidates.step
+    length = _length(config.space, bounds, x, candidates.step)
+    return PackedSamples(
+        ray=ray,
+        distance=spaces.distance(config.space, bounds, x),
+        length=jnp.where(valid, length, 0.0),
+        valid=valid,
+    )
+
+
+def _length(space, bounds, x, width):
+    """Distance covered by intervals of the marching coordinate, centred at x."""
+    if space == "bounded":
+        return width
+    ends = (spaces.distance(space, bounds, x + half * width) for half in (-0.5, 0.5))
+    low, high = ends
+    return high - low
 
 
 def _select_bit(word: UInt32[Array, " n"], rank: Int[Array, " n"]) -> Int[Array, " n"]:

@@ -1,9 +1,8 @@
 """From rays to colours: march, evaluate the field, composite.
 
 Two ways through the same three steps. `render_packed` is the differentiable one of the train step:
-one pack, rays that do not fit are reported. `render_rays` is for looking: it walks over as many
-packs as the rays need, so nothing is left out, in memory that does not depend on the scene or the
-image.
+one pack, rays that do not fit are reported. `render_rays` is for looking: it takes as many packs as
+the rays need, so nothing is left out, in memory that does not depend on the scene or the image.
 """
 
 from collections.abc import Callable
@@ -15,22 +14,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scenes.rays import Rays
 
-from . import marching, volume_rendering
+from . import marching, spaces, volume_rendering
 from .fields import FieldSample
 from .marching import MarchingConfig, PackedSamples
 from .occupancy import OccupancyConfig, OccupancyState
+from .spaces import SceneBounds
 from .volume_rendering import RenderedRays
+
+_OPAQUE = 1e-4
 
 FieldFn = Callable[[Any, Float[Array, "n 3"], Float[Array, "n 3"]], FieldSample]
 """(params, points of the unit cube, unit directions) -> density and colour; any field will do."""
-
-
-class SceneBounds(NamedTuple):
-    """Where there is something to see; arrays, so a new scene does not compile again."""
-
-    aabb: Float[Array, "2 3"]
-    near: Float[Array, ""]
-    far: Float[Array, ""]
 
 
 class PackedRender(NamedTuple):
@@ -66,15 +60,13 @@ def render_packed(
         config,
         grid_config,
         grid,
-        bounds.aabb,
+        bounds,
         jax.lax.stop_gradient(rays),
-        near=bounds.near,
-        far=bounds.far,
         step=step,
         offset=offset,
     )
-    samples = marching.pack(config, candidates)
-    values = _evaluate(field_fn, params, bounds, rays, samples)
+    samples = marching.pack(config, candidates, bounds)
+    values = _evaluate(field_fn, config, params, bounds, rays, samples)
     weights = volume_rendering.weights_packed(
         values.density * samples.length, samples.ray, longest=config.num_candidates
     )
@@ -103,54 +95,79 @@ def render_rays(
 ) -> RenderedRays:
     """Renders rays completely, however many samples they need. Not differentiable.
 
-    Every pack continues the rays the previous one cut: a ray's running transmittance multiplies
-    what later packs add.
+    Pack after pack takes the next samples of every ray that can still show something; a ray whose
+    transmittance has fallen below 1e-4 is done.
     """
     num_rays = rays.origins.shape[0]
     candidates = marching.find_candidates(
         config,
         grid_config,
         grid,
-        bounds.aabb,
+        bounds,
         rays,
-        near=bounds.near,
-        far=bounds.far,
         step=step,
         offset=jnp.full((num_rays,), 0.5),
     )
-    needed = marching.num_needed(candidates)
+    counts = marching.num_samples(candidates)
+
+    def is_alive(carry):
+        return (carry.taken < counts) & (carry.opacity < 1.0 - _OPAQUE)
 
     def body(carry):
-        first, color, opacity, moment = carry
-        samples = marching.pack(config, candidates, first=first)
-        values = _evaluate(field_fn, params, bounds, rays, samples)
+        samples, taken = marching.pack_next(
+            config, candidates, bounds, carry.taken, is_alive(carry)
+        )
+        values = _evaluate(field_fn, config, params, bounds, rays, samples)
         weights = volume_rendering.weights_packed(
             values.density * samples.length, samples.ray, longest=config.num_candidates
         )
-        weights = weights * (1.0 - opacity)[samples.ray]
+        weights = weights * (1.0 - carry.opacity)[samples.ray]
         columns = jnp.concatenate(
             [values.color, samples.distance[:, None], jnp.ones((config.budget, 1))], axis=-1
         )
         sums = jax.ops.segment_sum(
             weights[:, None] * columns, samples.ray, num_segments=num_rays, indices_are_sorted=True
         )
-        return first + config.budget, color + sums[:, :3], opacity + sums[:, 4], moment + sums[:, 3]
+        return _Progress(
+            taken=taken,
+            color=carry.color + sums[:, :3],
+            opacity=carry.opacity + sums[:, 4],
+            moment=carry.moment + sums[:, 3],
+        )
 
     zeros = jnp.zeros((num_rays,))
-    start = (jnp.zeros((), jnp.int32), jnp.zeros((num_rays, 3)), zeros, zeros)
-    _, color, opacity, moment = jax.lax.while_loop(lambda carry: carry[0] < needed, body, start)
-    seen = opacity > 1e-10
+    start = _Progress(jnp.zeros((num_rays,), jnp.int32), jnp.zeros((num_rays, 3)), zeros, zeros)
+    end = jax.lax.while_loop(lambda carry: jnp.any(is_alive(carry)), body, start)
+    seen = end.opacity > 1e-10
     return RenderedRays(
-        color=color,
-        opacity=opacity,
-        depth=jnp.where(seen, moment / jnp.where(seen, opacity, 1.0), 0.0),
+        color=end.color,
+        opacity=end.opacity,
+        depth=jnp.where(seen, end.moment / jnp.where(seen, end.opacity, 1.0), 0.0),
     )
 
 
+class _Progress(NamedTuple):
+    """How far rays have been rendered: samples taken, and the sums over them."""
+
+    taken: Int[Array, " rays"]
+    color: Float[Array, "rays 3"]
+    opacity: Float[Array, " rays"]
+    moment: Float[Array, " rays"]
+
+
 def _evaluate(
-    field_fn: FieldFn, params: Any, bounds: SceneBounds, rays: Rays, samples: PackedSamples
+    field_fn: FieldFn,
+    config: MarchingConfig,
+    params: Any,
+    bounds: SceneBounds,
+    rays: Rays,
+    samples: PackedSamples,
 ) -> FieldSample:
+    """Evaluates the field at samples; density comes back per scene unit."""
     origins, directions = rays.origins[samples.ray], rays.directions[samples.ray]
     points = origins + samples.distance[:, None] * directions
-    unit = marching.to_unit(bounds.aabb, points)
-    return field_fn(params, unit, directions)
+    values = field_fn(params, spaces.to_unit(config.space, bounds, points), directions)
+    if config.space == "bounded":
+        return values
+    shrinking = spaces.shrinking(config.space, bounds, points)
+    return values._replace(density=values.density * shrinking)

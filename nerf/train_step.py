@@ -30,7 +30,7 @@ from . import fields, losses, marching, occupancy, rendering
 from .fields import FieldConfig
 from .marching import MarchingConfig
 from .occupancy import OccupancyConfig, OccupancyState
-from .rendering import SceneBounds
+from .spaces import SceneBounds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ def train_step(
     """Does one step. Pure; `make_train_step` jits it."""
     key = jax.random.fold_in(run_key, state.step)
     key_draw, key_turn, key_offset, key_background, key_grid = jax.random.split(key, 5)
-    shortest = marching.shortest_step(config.marching, data.bounds.aabb)
+    shortest = marching.shortest_step(config.marching, data.bounds)
 
     # A ray that does not fit the budget is left out, and it is always a late one. Draws may be
     # ordered (strata), so they are first turned by a random amount: every ray is equally likely to

@@ -13,6 +13,7 @@ def load_scene(
     spec: str | os.PathLike[str],
     *,
     downscale: int | float | None = None,
+    longest_side: int = 1600,
     with_depth: bool = False,
     holdout: int = 8,
     num_train: int = 40,
@@ -26,8 +27,8 @@ def load_scene(
     Args:
       spec: a folder in any format `formats.load` knows, or "synthetic:NAME" with NAME one of
         `analytic.names()`.
-      downscale, with_depth, holdout: passed to `formats.load`; analytic scenes always have
-        depth and are rendered at `size` / `downscale`.
+      downscale, longest_side, with_depth, holdout: passed to `formats.load`; analytic scenes
+        always have depth and are rendered at `size` / `downscale`.
       num_train, num_test, num_val, size, seed: passed to `analytic.posed_images`.
     Raises:
       FileNotFoundError, ValueError: naming the file and field, or the names that exist.
@@ -42,4 +43,10 @@ def load_scene(
             size=max(1, round(size / (downscale or 1))),
             seed=seed,
         )
-    return load(text, downscale=downscale, with_depth=with_depth, holdout=holdout)
+    return load(
+        text,
+        downscale=downscale,
+        longest_side=longest_side,
+        with_depth=with_depth,
+        holdout=holdout,
+    )

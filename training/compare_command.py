@@ -81,21 +81,21 @@ class CompareNerfCommand:
         else:
             assert self.data is not None
             plain = tuple(item for item in self.set if ":" not in item.split("=", 1)[0])
-            base = nerf_options.build(
-                NerfCommand(
-                    data=self.data,
-                    steps=self.steps,
-                    seconds=self.seconds,
-                    rays=self.rays,
-                    seed=self.seed,
-                    background=self.background,
-                    downscale=self.downscale,
-                    size=self.size,
-                    views=self.views,
-                    preset=self.preset,
-                    set_=plain,
-                )
+            command = NerfCommand(
+                data=self.data,
+                steps=self.steps,
+                seconds=self.seconds,
+                rays=self.rays,
+                seed=self.seed,
+                background=self.background,
+                downscale=self.downscale,
+                size=self.size,
+                views=self.views,
+                preset=self.preset,
+                set_=plain,
             )
+            scene = nerf_options.load(command)
+            base = nerf_options.build(command, scene.train.kind)
             outputs = OutputConfig(num_pictures=2, video_frames=0)
             comparison = NerfComparison(
                 base=dataclasses.replace(base, outputs=outputs),
@@ -114,7 +114,7 @@ class CompareNerfCommand:
             )
             name = Path(self.data.removeprefix("synthetic:")).name
             folder = Path(self.out) if self.out else run_folder.unused("runs", f"compare-{name}")
-            results = compare_runs.start(comparison, folder)
+            results = compare_runs.start(comparison, folder, scene=scene)
         terminal_table.show(results)
         print(f"report: {folder / 'report.html'}")
         return 0

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from scenes.posed_images import SplitImages
+
 from . import compare_report, config_json, nerf_job, nerf_setup, run_folder
 from . import compare_statistics as statistics
 from .compare_config import NerfComparison, run_name
@@ -14,10 +16,16 @@ RESULTS_NAME = "results.json"
 
 
 def start(
-    comparison: NerfComparison, folder: Path, *, shared: nerf_job.Shared | None = None
+    comparison: NerfComparison,
+    folder: Path,
+    *,
+    scene: SplitImages | None = None,
+    shared: nerf_job.Shared | None = None,
 ) -> dict[str, Any]:
     """Begins a comparison in a new folder.
 
+    Args:
+      scene, shared: as for `go_on`.
     Raises:
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
     """
@@ -28,7 +36,7 @@ def start(
         )
     run_folder.check_writable(folder)
     run_folder.write_json(folder / CONFIG_NAME, config_json.to_json(comparison))
-    return go_on(comparison, folder, shared=shared)
+    return go_on(comparison, folder, scene=scene, shared=shared)
 
 
 def resume(folder: Path, *, shared: nerf_job.Shared | None = None) -> dict[str, Any]:
@@ -45,15 +53,23 @@ def resume(folder: Path, *, shared: nerf_job.Shared | None = None) -> dict[str, 
 
 
 def go_on(
-    comparison: NerfComparison, folder: Path, *, shared: nerf_job.Shared | None = None
+    comparison: NerfComparison,
+    folder: Path,
+    *,
+    scene: SplitImages | None = None,
+    shared: nerf_job.Shared | None = None,
 ) -> dict[str, Any]:
     """Does the runs that are not done, then writes results.json and report.html.
 
     Args:
+      scene: the images, if they are already loaded.
       shared: scene and compiled programs of the base job, if they are already at hand.
     """
     jobs = comparison.runs()
-    scene = nerf_setup.load(comparison.base.scene) if shared is None else shared.scene
+    if shared is not None:
+        scene = shared.scene
+    elif scene is None:
+        scene = nerf_setup.load(comparison.base.scene)
     # every sampler and its options are checked before the first run begins
     setups = {
         sampler.name: nerf_setup.prepare(job, scene)

@@ -80,8 +80,9 @@ class NerfCommand:
         if self.resume is not None:
             nerf_job.resume(self.resume, asked=self)
         else:
-            job = nerf_options.build(self)
-            nerf_job.start(job, out=self.out)
+            scene = nerf_options.load(self)
+            job = nerf_options.build(self, scene.train.kind)
+            nerf_job.start(job, out=self.out, scene=scene)
         return 0
 
     def _check(self) -> None:

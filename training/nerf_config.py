@@ -13,11 +13,13 @@ OptionValue = bool | int | float | str | None
 class SceneConfig:
     """Which images. The counts, `size` and `seed` are for synthetic scenes only.
 
-    Without a `downscale` the reader chooses: large photographs are reduced to 1600 pixels.
+    Without a `downscale` the reader chooses: photographs are halved until no side is longer than
+    `longest_side`.
     """
 
     data: str
     downscale: float | None = None
+    longest_side: int = 1600
     num_train: int = 40
     num_test: int = 8
     size: int = 100
@@ -27,6 +29,8 @@ class SceneConfig:
         """Refuses sizes that no reader takes."""
         if self.downscale is not None and not self.downscale >= 1.0:
             raise ValueError(f"downscale must be at least 1, got {self.downscale}")
+        if self.longest_side < 1:
+            raise ValueError(f"longest_side must be at least 1, got {self.longest_side}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,22 +46,31 @@ class Shared:
     steps: dict[Any, Any]
 
 
-def start(job: NerfJob, *, out: str | None = None, shared: Shared | None = None) -> dict[str, Any]:
+def start(
+    job: NerfJob,
+    *,
+    out: str | None = None,
+    scene: SplitImages | None = None,
+    shared: Shared | None = None,
+) -> dict[str, Any]:
     """Begins a run in a new folder; returns its summary.
 
+    Args:
+      scene: the job's images, if they are already loaded.
+      shared: what earlier runs on the same images have made.
     Raises:
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
     """
     folder = run_folder.create(out or run_folder.unused("runs", _default_name(job)))
     try:
-        setup = nerf_setup.prepare(job, None if shared is None else shared.scene)
+        setup = nerf_setup.prepare(job, scene if shared is None else shared.scene)
     except Exception:
         with contextlib.suppress(OSError):  # only an empty folder goes
             folder.path.rmdir()
         raise
     run_folder.write_json(
         folder.config,
-        {"config": config_json.to_json(job), "data": nerf_setup.fingerprint(setup.scene)},
+        {"config": config_json.to_json(setup.job), "data": nerf_setup.fingerprint(setup.scene)},
     )
     for note in setup.scene.notes:
         print(f"note: {note}")

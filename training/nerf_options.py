@@ -3,25 +3,44 @@
 import dataclasses
 
 from nerf.train_step import NerfConfig
+from scenes.posed_images import SceneKind, SplitImages
 
-from . import config_json, nerf_presets, runtime
+from . import config_json, nerf_presets, nerf_setup, runtime
 from .nerf_command import NerfCommand
 from .nerf_config import NerfJob, SamplerConfig, SamplerOption, SceneConfig
 from .nerf_presets import PresetName
 
 
-def build(command: NerfCommand) -> NerfJob:
+def scene_config(command: NerfCommand) -> SceneConfig:
+    """Says which images the flags ask for."""
+    assert command.data is not None
+    return _replaced(
+        SceneConfig(
+            data=command.data,
+            longest_side=nerf_presets.longest_side(choose_preset(command.preset)),
+        ),
+        downscale=command.downscale,
+        size=command.size,
+        num_train=command.views,
+    )
+
+
+def load(command: NerfCommand) -> SplitImages:
+    """Loads the images that the flags ask for, after a look at what is cheaper to get wrong."""
+    nerf_setup.check_sampler_name(command.sampler or "uniform")
+    return nerf_setup.load(scene_config(command))
+
+
+def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
     """Makes the job that the flags ask for.
 
+    Args:
+      kind: of the scene; some defaults depend on it.
     Raises:
       ValueError: naming the flag or setting.
     """
-    assert command.data is not None
     preset = choose_preset(command.preset)
-    scene = SceneConfig(data=command.data)
-    scene = _replaced(
-        scene, downscale=command.downscale, size=command.size, num_train=command.views
-    )
+    scene = scene_config(command)
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
     job = NerfJob(
         seed=0 if command.seed is None else command.seed,
@@ -33,7 +52,7 @@ def build(command: NerfCommand) -> NerfJob:
                 for name, text in options.items()
             ),
         ),
-        train=nerf_presets.train_config(preset),
+        train=nerf_presets.train_config(preset, kind),
         loop=_replaced(nerf_presets.loop_config(preset), seconds=command.seconds),
         outputs=nerf_presets.output_config(preset),
     )

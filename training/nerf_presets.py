@@ -1,5 +1,6 @@
 """Settings by machine: what a radiance-field run does unless a flag says otherwise."""
 
+import dataclasses
 from typing import Literal
 
 from nerf.fields import FieldConfig
@@ -7,20 +8,23 @@ from nerf.hash_encoding import HashEncodingConfig
 from nerf.marching import MarchingConfig
 from nerf.occupancy import OccupancyConfig
 from nerf.train_step import NerfConfig
+from scenes.posed_images import SceneKind
 
 from .nerf_config import LoopConfig, OutputConfig
 
 PresetName = Literal["cpu", "gpu"]
 
 
-def train_config(preset: PresetName) -> NerfConfig:
+def train_config(preset: PresetName, kind: SceneKind = "bounded") -> NerfConfig:
     """The field, its renderer and its optimiser.
 
     "cpu" is made for minutes on two cores; "gpu" is the recipe of Mueller et al. 2022 as
-    published comparisons run it: 20,000 steps of 2^18 samples.
+    published comparisons run it: 20,000 steps of 2^18 samples. In photographs most of a ray is
+    never empty, so their rays are fewer and have more samples each.
     """
     if preset == "cpu":
-        return NerfConfig()
+        config = NerfConfig()
+        return config if kind == "bounded" else dataclasses.replace(config, rays_per_step=1024)
     return NerfConfig(
         field=FieldConfig(
             encoding=HashEncodingConfig(
@@ -46,6 +50,11 @@ def loop_config(preset: PresetName) -> LoopConfig:
     if preset == "cpu":
         return LoopConfig()
     return LoopConfig(log_every=64, eval_rays=2**20, rays_per_chunk=65536)
+
+
+def longest_side(preset: PresetName) -> int:
+    """To what size photographs are reduced unless the user says."""
+    return 640 if preset == "cpu" else 1600
 
 
 def output_config(preset: PresetName) -> OutputConfig:

@@ -3,6 +3,7 @@
 Everything that can be wrong with the input is found here, before anything is compiled.
 """
 
+import dataclasses
 import zlib
 from typing import Any, NamedTuple
 
@@ -12,14 +13,14 @@ import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
 from nerf import train_step
-from nerf.rendering import SceneBounds
+from nerf.spaces import SceneBounds
 from nerf.train_step import NerfConfig, TrainData, TrainState
 from samplers import registry
 from samplers.base import Sampler
 from scenes import posed_images
 from scenes.backgrounds import plain_color
 from scenes.loading import load_scene
-from scenes.posed_images import PosedImages, SplitImages
+from scenes.posed_images import PosedImages, SceneKind, SplitImages
 
 from .nerf_config import NerfJob, SceneConfig
 
@@ -40,14 +41,17 @@ class Setup(NamedTuple):
 def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
     """Loads the scene, makes the sampler and puts the training pixels on the device.
 
+    The job that comes back knows what kind of scene it is.
+
     Args:
       scene: the job's scene if it is already loaded.
     Raises:
       FileNotFoundError, ValueError: naming the file and field, the sampler or its option.
     """
-    _check_sampler_name(job.sampler.name)
+    check_sampler_name(job.sampler.name)
     scene = load(job.scene) if scene is None else scene
     train = scene.train
+    job = for_space(job, train.kind)
     sampler = registry.make_ray_sampler(
         job.sampler.name,
         num_views=train.num_views,
@@ -73,11 +77,18 @@ def load(config: SceneConfig) -> SplitImages:
     return load_scene(
         config.data,
         downscale=config.downscale,
+        longest_side=config.longest_side,
         num_train=config.num_train,
         num_test=config.num_test,
         size=config.size,
         seed=config.seed,
     )
+
+
+def for_space(job: NerfJob, kind: SceneKind) -> NerfJob:
+    """Makes the job's marcher fit the kind of its scene."""
+    marching = dataclasses.replace(job.train.marching, space=kind)
+    return dataclasses.replace(job, train=dataclasses.replace(job.train, marching=marching))
 
 
 def first_state(setup: Setup) -> TrainState:
@@ -132,8 +143,8 @@ def fingerprint(scene: SplitImages) -> dict[str, Any]:
     return result
 
 
-def _check_sampler_name(name: str) -> None:
-    # before the images are read, which may take minutes
+def check_sampler_name(name: str) -> None:
+    """Refuses unknown ray samplers, before images are read, which may take minutes."""
     if name not in registry.names("rays"):
         raise ValueError(
             f"no ray sampler {name!r}; ray samplers: {', '.join(registry.names('rays'))}"

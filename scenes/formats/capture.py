@@ -101,6 +101,7 @@ def finish(
     capture: Capture,
     *,
     downscale: int | float | None = None,
+    longest_side: int = AUTOMATIC_SIDE,
     with_depth: bool = False,
     holdout: int = DEFAULT_HOLDOUT,
 ) -> SplitImages:
@@ -108,7 +109,7 @@ def finish(
 
     Args:
       downscale: divides the original images' sides; None halves the files' until the longer side
-        is at most 1600 pixels.
+        is at most `longest_side` pixels.
       with_depth: also use triangulated points as (sparse) depth; measured depth is always read.
       holdout: every so many views is for testing if no split is listed.
     Raises:
@@ -142,7 +143,7 @@ def finish(
     for view, size in zip(views, sizes, strict=True):
         check_image_size(view.intrinsics, size, str(view.path))
     if downscale is None:
-        downscale = _automatic(max(sizes[0]))
+        downscale = _automatic(max(sizes[0]), longest_side)
         if downscale > 1:
             notes.append(
                 f"images of {sizes[0][0]} x {sizes[0][1]} pixels are divided by {downscale:g}; "
@@ -181,10 +182,10 @@ def finish(
     )
 
 
-def _automatic(side: int) -> int:
-    """Smallest power of two that brings a side to at most `AUTOMATIC_SIDE` pixels."""
+def _automatic(side: int, longest: int) -> int:
+    """Smallest power of two that brings a side to at most `longest` pixels."""
     factor = 1
-    while side / factor > AUTOMATIC_SIDE:
+    while side / factor > longest:
         factor *= 2
     return factor
 

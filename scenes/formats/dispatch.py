@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..posed_images import SplitImages
 from .blender import is_blender, load_blender
-from .capture import Capture, finish
+from .capture import AUTOMATIC_SIDE, Capture, finish
 from .colmap import is_colmap, read_colmap
 from .klevr import is_klevr, read_klevr
 from .llff import is_llff, read_llff
@@ -24,6 +24,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     downscale: int | float | None = None,
+    longest_side: int = AUTOMATIC_SIDE,
     with_depth: bool = False,
     holdout: int = DEFAULT_HOLDOUT,
 ) -> SplitImages:
@@ -33,7 +34,8 @@ def load(
 
     Args:
       downscale: divides the images' sides, at least 1; None keeps Blender scenes as they are and
-        halves photographs until the longer side is at most 1600 pixels.
+        halves photographs until the longer side is at most `longest_side` pixels.
+      longest_side: see downscale.
       with_depth: also read depth that is not a measurement of the training views: COLMAP's
         triangulated points (sparse), Blender's pictures of the test views. Measured depth is
         always read.
@@ -54,11 +56,23 @@ def load(
         inner = [child for child in sorted(folder.iterdir()) if child.is_dir() and _is_scene(child)]
         if not inner:
             raise ValueError(f"{folder}: no known format; looked for {_LOOKED_FOR}")
-        scene = load(inner[0], downscale=downscale, with_depth=with_depth, holdout=holdout)
+        scene = load(
+            inner[0],
+            downscale=downscale,
+            longest_side=longest_side,
+            with_depth=with_depth,
+            holdout=holdout,
+        )
         names = ", ".join(child.name for child in inner)
         note = f"{folder.name} holds {len(inner)} scenes ({names}): {inner[0].name} is loaded"
         return scene._replace(notes=(note, *scene.notes))
-    return finish(capture, downscale=downscale, with_depth=with_depth, holdout=holdout)
+    return finish(
+        capture,
+        downscale=downscale,
+        longest_side=longest_side,
+        with_depth=with_depth,
+        holdout=holdout,
+    )
 
 
 def _read(folder: Path, downscale: int | float | None) -> Capture | None:

@@ -8,7 +8,7 @@ from nerf.fields import FieldConfig
 from nerf.hash_encoding import HashEncodingConfig
 from nerf.marching import MarchingConfig
 from nerf.occupancy import OccupancyConfig
-from nerf.rendering import SceneBounds
+from nerf.spaces import SceneBounds
 from nerf.train_step import NerfConfig, OptimizerConfig, TrainData
 from samplers import registry
 from scenes import analytic, posed_images

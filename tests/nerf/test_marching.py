@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nerf import marching, occupancy
 from nerf.marching import MarchingConfig
 from nerf.occupancy import OccupancyConfig
+from nerf.spaces import SceneBounds
 from scenes.rays import Rays
 
 from . import oracles
@@ -17,6 +18,7 @@ from . import oracles
 CONFIG = MarchingConfig(budget=128, num_candidates=64)
 GRID = OccupancyConfig(resolution=8)
 AABB = jnp.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+BOUNDS = SceneBounds(AABB, jnp.asarray(0.0), jnp.asarray(10.0))
 STEP = 0.06
 NUM_RAYS = 24
 
@@ -37,19 +39,22 @@ def scene():
 
 @jax.jit
 def find(grid, rays, offset, step=STEP):
-    return marching.find_candidates(
-        CONFIG, GRID, grid, AABB, rays, near=0.0, far=10.0, step=step, offset=offset
-    )
+    return marching.find_candidates(CONFIG, GRID, grid, BOUNDS, rays, step=step, offset=offset)
 
 
-pack = jax.jit(functools.partial(marching.pack, CONFIG))
+pack = jax.jit(functools.partial(marching.pack, CONFIG, bounds=BOUNDS))
+
+
+@jax.jit
+def pack_next(candidates, taken, alive):
+    return marching.pack_next(CONFIG, candidates, BOUNDS, taken, alive)
 
 
 def all_packs(candidates):
     """Samples of every ray, pack after pack."""
     found = [[] for _ in range(NUM_RAYS)]
     for first in range(0, int(marching.num_needed(candidates)), CONFIG.budget):
-        samples = pack(candidates, first=jnp.asarray(first, jnp.int32))
+        samples = pack(candidates=candidates, first=jnp.asarray(first, jnp.int32))
         for ray, distance, valid in zip(
             *(np.asarray(x) for x in (samples.ray, samples.distance, samples.valid)), strict=True
         ):
@@ -88,7 +93,7 @@ def test_rays_are_packed_whole_or_reported(scene):
     counts = np.array([len(found) for found in all_packs(candidates)])
     assert 0 < kept.sum() < NUM_RAYS
     np.testing.assert_array_equal(kept, np.cumsum(counts) <= CONFIG.budget)
-    samples = pack(candidates)
+    samples = pack(candidates=candidates)
     inside = np.bincount(np.asarray(samples.ray)[np.asarray(samples.valid)], minlength=NUM_RAYS)
     np.testing.assert_array_equal(inside[kept], counts[kept])
 
@@ -96,11 +101,26 @@ def test_rays_are_packed_whole_or_reported(scene):
 def test_unused_slots_weigh_nothing_and_keep_rays_in_order(scene):
     grid, rays, offset = scene
     few = grid._replace(occupied=grid.occupied & (jnp.arange(512) % 7 == 0))
-    samples = pack(find(few, rays, offset))
+    samples = pack(candidates=find(few, rays, offset))
     assert not bool(samples.valid.all())
     np.testing.assert_array_equal(np.asarray(samples.length)[~np.asarray(samples.valid)], 0.0)
     assert np.all(np.diff(samples.ray) >= 0)
     assert np.all(np.isfinite(samples.distance))
+
+
+def test_packs_by_fair_shares_hold_every_sample_once(scene):
+    candidates = find(*scene)
+    counts = np.asarray(marching.num_samples(candidates))
+    whole = [[] for _ in range(NUM_RAYS)]
+    taken, alive = jnp.zeros(NUM_RAYS, jnp.int32), jnp.arange(NUM_RAYS) != 3
+    for _ in range(40):
+        samples, taken = pack_next(candidates, taken, alive)
+        assert np.all(np.diff(samples.ray) >= 0)
+        for ray, x in zip(*(np.asarray(v)[samples.valid] for v in samples[:2]), strict=True):
+            whole[ray].append(x)
+    np.testing.assert_array_equal(taken, np.where(alive, counts, 0))
+    for ray, (found, expected) in enumerate(zip(whole, all_packs(candidates), strict=True)):
+        np.testing.assert_array_equal(found, [] if ray == 3 else expected)
 
 
 def test_an_empty_grid_needs_nothing(scene):
@@ -108,7 +128,7 @@ def test_an_empty_grid_needs_nothing(scene):
     candidates = find(grid._replace(occupied=jnp.zeros_like(grid.occupied)), rays, offset)
     assert int(marching.num_needed(candidates)) == 0
     assert bool(marching.kept_rays(CONFIG, candidates).all())
-    assert not bool(pack(candidates).valid.any())
+    assert not bool(pack(candidates=candidates).valid.any())
 
 
 def test_shortest_step_never_cuts_a_march(scene):
@@ -117,7 +137,7 @@ def test_shortest_step_never_cuts_a_march(scene):
     corner = jnp.array([[-1.0, -1.0, -1.0]]) * 2
     along = jnp.array([[1.0, 1.0, 1.0]]) / jnp.sqrt(3.0)
     rays = Rays(jnp.tile(corner, (NUM_RAYS, 1)), jnp.tile(along, (NUM_RAYS, 1)))
-    step = marching.shortest_step(CONFIG, AABB)
+    step = marching.shortest_step(CONFIG, BOUNDS)
     candidates = find(full, rays, jnp.zeros(NUM_RAYS), step)
     last = candidates.start[0] + (len(all_packs(candidates)[0]) - 1) * step
     assert float(last) > 3 * np.sqrt(3) - 1.01 * float(step)

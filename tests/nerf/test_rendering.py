@@ -45,7 +45,7 @@ def chords(data, rays):
 
 def render(field, budget, data, rays, grid):
     config = dataclasses.replace(TINY.marching, budget=budget)
-    step = marching.shortest_step(config, data.bounds.aabb)
+    step = marching.shortest_step(config, data.bounds)
     fn = functools.partial(rendering.render_rays, field, config, TINY.occupancy, {})
     return jax.jit(fn)(grid, data.bounds, rays, step=step), float(step)
 
@@ -74,7 +74,7 @@ def state(data, sampler):
 def test_training_and_viewing_renders_agree(data, rays, state):
     field = functools.partial(fields.evaluate, TINY.field)
     config = dataclasses.replace(TINY.marching, budget=16384)
-    step = marching.shortest_step(config, data.bounds.aabb)
+    step = marching.shortest_step(config, data.bounds)
 
     @jax.jit
     def both(params, grid, bounds, rays):
