@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from benchmarks import measuring
@@ -23,6 +24,7 @@ from nerf import (
     losses,
     marching,
     occupancy,
+    spaces,
     volume_rendering,
 )
 from nerf.train_step import make_optimizer, make_train_step
@@ -57,21 +59,19 @@ def first_step(job: NerfJob) -> dict[str, float | None]:
 
 def step_and_image(job: NerfJob, *, warmups: int, steps: int) -> dict[str, Any]:
     """Rates of the train step and of rendering a held-out view, and the step's parts."""
-    setup, state, row = _trained(job, warmups)
-    step = make_train_step(job.train, setup.sampler)
-    began = time.perf_counter()
-    rows = []
-    for _ in range(steps):
-        state, row = step(state, setup.data, setup.run_key)
-        rows.append(row)
-    rows = jax.device_get(rows)
-    seconds = time.perf_counter() - began
+    setup, state, _ = _trained(job, warmups)
+    state, rows, durations = _timed_steps(setup, state, steps)
+    seconds = float(np.median(durations))
     budget = job.train.marching.budget
+    fill = sum(float(row.fill) for row in rows) / steps
     train = {
-        "milliseconds_per_step": 1e3 * seconds / steps,
-        "rays_per_second": sum(int(row.kept_rays) for row in rows) / seconds,
-        "samples_per_second": sum(float(row.fill) for row in rows) * budget / seconds,
-        "fill": sum(float(row.fill) for row in rows) / steps,
+        "milliseconds_per_step": 1e3 * seconds,
+        "fastest_and_slowest_tenth_milliseconds": [
+            1e3 * float(value) for value in np.quantile(durations, (0.1, 0.9))
+        ],
+        "rays_per_second": sum(int(row.kept_rays) for row in rows) / steps / seconds,
+        "samples_per_second": fill * budget / seconds,
+        "fill": fill,
         "step_scale": float(rows[-1].step_scale),
         "occupied": float(rows[-1].occupied),
         "peak_memory_mb": (runtime.peak_memory() or 0) / 2**20,
@@ -92,14 +92,21 @@ def step_and_image(job: NerfJob, *, warmups: int, steps: int) -> dict[str, Any]:
 
 
 def step_seconds(job: NerfJob, *, warmups: int, steps: int) -> float:
-    """Mean duration of a train step."""
+    """Median duration of a train step."""
     setup, state, _ = _trained(job, warmups)
-    step = make_train_step(job.train, setup.sampler)
-    began = time.perf_counter()
+    return float(np.median(_timed_steps(setup, state, steps)[2]))
+
+
+def _timed_steps(setup: Setup, state: Any, steps: int) -> tuple[Any, list[Any], list[float]]:
+    """The last state, and the metrics and duration of each step."""
+    step = make_train_step(setup.job.train, setup.sampler)
+    rows, durations = [], []
     for _ in range(steps):
-        state, row = step(state, setup.data, setup.run_key)
-    jax.block_until_ready(row)
-    return (time.perf_counter() - began) / steps
+        began = time.perf_counter()
+        state, row = jax.block_until_ready(step(state, setup.data, setup.run_key))
+        durations.append(time.perf_counter() - began)
+        rows.append(row)
+    return state, jax.device_get(rows), durations
 
 
 def _trained(job: NerfJob, warmups: int):
@@ -129,11 +136,9 @@ def _image(setup: Setup, state: Any) -> dict[str, float]:
                 config.marching,
                 config.occupancy,
                 grid,
-                bounds.aabb,
+                bounds,
                 rays,
-                near=bounds.near,
-                far=bounds.far,
-                step=marching.shortest_step(config.marching, bounds.aabb),
+                step=marching.shortest_step(config.marching, bounds),
                 offset=jnp.full(rays.origins.shape[:1], 0.5),
             )
         )
@@ -160,7 +165,7 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
     keys = jax.random.split(jax.random.key(7), 4)
     num_rays = config.rays_per_step
     rows, cols = data.pixels.images.shape[1:3]
-    shortest = marching.shortest_step(config.marching, data.bounds.aabb)
+    shortest = marching.shortest_step(config.marching, data.bounds)
     draw = jax.jit(setup.sampler.sample)(keys[0], state.sampler)
     offset = jax.random.uniform(keys[1], (num_rays,))
 
@@ -178,20 +183,18 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
             config.marching,
             config.occupancy,
             grid,
-            data.bounds.aabb,
+            data.bounds,
             rays,
-            near=data.bounds.near,
-            far=data.bounds.far,
             step=step,
             offset=offset,
         )
-        return marching.pack(config.marching, candidates)
+        return marching.pack(config.marching, candidates, data.bounds)
 
     @jax.jit
     def place(rays, samples):
         directions = rays.directions[samples.ray]
         points = rays.origins[samples.ray] + samples.distance[:, None] * directions
-        return marching.to_unit(data.bounds.aabb, points), directions
+        return spaces.to_unit(config.marching.space, data.bounds, points), directions
 
     @jax.jit
     def composite(density, color, samples, behind, target):

@@ -66,7 +66,8 @@ class Encoding(nn.Module):
         if self.lookup == "embedding":
             read = functional.embedding(index, self.table)
         else:
-            read = self.table.index_select(0, index.view(-1)).view(*index.shape, -1)
+            read = self.table.index_select(0, index.view(-1))
+            read = read.view(*index.shape, self.table.shape[1])
         mixed = (read * weight[..., None]).sum(0)
         return torch.cat(mixed.unbind(0), -1)  # a transpose would make its gradient strided, slow
 

@@ -1,0 +1,168 @@
+"""Weighted draws and updates against what else there is, from 2^16 to 2^28 items and beyond.
+
+    python benchmarks/samplers.py                        everything, 10 minutes on two cores
+    python benchmarks/samplers.py --sizes 16 20 --batches 4096
+
+Every sampler holds N weights, draws a batch with replacement and writes new weights at the items
+it drew; times are medians of repeated calls in a process of its own. "correct" is measured too:
+with the first half of the items weighing 2 and the second half 1, a million draws must give both
+halves and all residues of the index modulo 8 their share (z below 5, chi-square p above 1e-6), and
+after thirty writes to every leaf, with values falling a thousandfold, the total must still be the
+sum of the leaves to 1e-5. Writes benchmarks/results/samplers_BACKEND.json.
+"""
+
+import dataclasses
+import functools
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+# the folder of this script would hide the package `samplers`
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measuring
+
+_NEEDS = {
+    "torch.multinomial": "torch",
+    "flashbax": "flashbax",
+    "flashbax bincount": "flashbax",
+    "compiled sum tree": "numba",
+}
+_SECONDS_EACH = 1.5
+_DRAWS_CHECKED = 2**20
+_DRIFT_ITEMS, _DRIFT_BATCH, _DRIFT_UPDATES = 2**16, 1024, 2000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Measures weighted index samplers."""
+
+    sizes: tuple[int, ...] = (16, 20, 24, 26, 28)
+    """log2 of the number of items."""
+    compact_sizes: tuple[int, ...] = (30,)
+    """Further sizes for one byte per leaf."""
+    batches: tuple[int, ...] = (4096, 2**20)
+    samplers: tuple[str, ...] = ()
+    """Only these; default: all that are installed."""
+
+
+def measure(name: str, log2_items: int, batch: int) -> dict[str, Any]:
+    """Times one sampler and checks what it draws."""
+    import numpy as np
+
+    from benchmarks.peers.index_samplers import SAMPLERS
+
+    num_items = 2**log2_items
+    sampler = SAMPLERS[name](num_items, batch)
+    # whatever the sampler draws with, so that handing over costs no copy
+    values = _values(name, batch)
+    seeds = iter(range(10**6))
+    drawn = [np.asarray(sampler.draw(next(seeds)))]
+    draw = _median(lambda: drawn.append(sampler.draw(next(seeds))))
+    while len(drawn) * batch < _DRAWS_CHECKED and draw < 0.5:
+        drawn.append(sampler.draw(next(seeds)))
+    check = check_draws(np.concatenate([np.asarray(part) for part in drawn]), num_items)
+    index = drawn[-1]
+    update = _median(lambda: sampler.update(index, values))
+    return {
+        "sampler": name,
+        "log2_items": log2_items,
+        "batch": batch,
+        "draw_milliseconds": 1e3 * draw,
+        "update_milliseconds": 1e3 * update,
+        **check,
+    }
+
+
+def check_draws(index: Any, num_items: int) -> dict[str, Any]:
+    """Compares frequencies with the weights 2 in the first half and 1 in the second."""
+    import numpy as np
+    from scipy import stats
+
+    count = index.size
+    upper = int((index >= num_items // 2).sum())
+    z = (upper - count / 3) / np.sqrt(count * 2 / 9)
+    p = float(stats.chisquare(np.bincount(index % 8, minlength=8)).pvalue)
+    return {
+        "draws_checked": count,
+        "z_of_upper_half": float(z),
+        "p_of_residues": p,
+        "draws_are_correct": bool(abs(z) < 5 and p > 1e-6),
+    }
+
+
+def drift(name: str) -> float | None:
+    """Relative error of the total after many decaying writes; None where no total is kept."""
+    import numpy as np
+
+    from benchmarks.peers.index_samplers import SAMPLERS
+
+    sampler = SAMPLERS[name](_DRIFT_ITEMS, _DRIFT_BATCH)
+    if not hasattr(sampler, "drift"):
+        return None
+    rng = np.random.default_rng(0)
+    for level in np.geomspace(0.1, 1e-4, _DRIFT_UPDATES):
+        index = rng.integers(_DRIFT_ITEMS, size=_DRIFT_BATCH).astype(np.int32)
+        sampler.update(index, (level * rng.random(_DRIFT_BATCH)).astype(np.float32))
+    return float(sampler.drift())
+
+
+def _values(name: str, batch: int) -> Any:
+    import numpy as np
+
+    values = np.random.default_rng(1).random(batch).astype(np.float32) + 0.5
+    if name.startswith(("torch", "numpy", "compiled")):
+        return values
+    import jax.numpy as jnp
+
+    return jnp.asarray(values)
+
+
+def _median(call: Any) -> float:
+    """Median of as many calls as fit the time, three at least."""
+    call()
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < _SECONDS_EACH and len(times) < 50):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]
+
+
+def main() -> None:
+    flags = tyro.cli(Sizes, description=__doc__)
+    from benchmarks.peers.index_samplers import SAMPLERS
+
+    names = flags.samplers or tuple(
+        name for name in SAMPLERS if name not in _NEEDS or find_spec(_NEEDS[name])
+    )
+    rows, drifts = [], {}
+    for name in names:
+        error = measuring.in_fresh_process(functools.partial(drift, name))
+        if error is not None:
+            drifts[name] = error
+            print(f"  {name}: total off by {error:.1e} after {_DRIFT_UPDATES} updates", flush=True)
+    cases = [(name, size) for size in flags.sizes for name in names]
+    cases += [("pyramid, 1 byte", size) for size in flags.compact_sizes]
+    for name, size in cases:
+        if 2**size > getattr(SAMPLERS[name], "largest", 2**size):
+            continue
+        for batch in flags.batches:
+            row = measuring.in_fresh_process(functools.partial(measure, name, size, batch))
+            rows.append(row)
+            print(
+                f"  2^{size} items, batch {batch:8d}: {name:24s} draw "
+                f"{row['draw_milliseconds']:9.2f} ms, update {row['update_milliseconds']:9.2f} ms, "
+                f"{'correct' if row['draws_are_correct'] else 'NOT CORRECT'}",
+                flush=True,
+            )
+    measuring.write("samplers", {"rows": rows, "drift_of_total": drifts})
+
+
+if __name__ == "__main__":
+    main()
