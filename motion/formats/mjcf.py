@@ -35,7 +35,10 @@ def load_robot(
     if name == "humanoid":
         return humanoid_robot(collision=collision)
     if name == "g1":
-        return build_robot(read_mjcf(g1_path()), g1.DESCRIPTION, collision=collision)
+        spec = read_mjcf(g1_path())
+        for joint, limits in g1.LIMITS.items():
+            spec.joint(joint).range = limits
+        return build_robot(spec, g1.DESCRIPTION, collision=collision)
     path = Path(name)
     if not path.suffix and not path.exists():
         raise FileNotFoundError(

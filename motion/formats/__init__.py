@@ -1,0 +1,1 @@
+"""Readers and writers of robots and motion clips; the only files this room touches."""

@@ -1,0 +1,93 @@
+"""Clips from files of any known format, fitted to a robot and put onto the floor."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from motion.clips import Clip, fit_to_robot
+from motion.foot_height import put_on_floor
+from motion.quaternion_order import Order
+from motion.robots import Robot
+
+from .csv_clip import load_csv
+from .deepmimic import load_deepmimic
+from .npz_clip import JointOrder, load_npz
+
+SUFFIXES = (".csv", ".npz", ".txt", ".json")
+_PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What a file may not say about itself.
+
+    Attributes:
+      quaternion_order: of a CSV; None detects it.
+      joint_order: of a BeyondMimic npz without names.
+      fps: overrules the file.
+      is_put_on_floor: correct the height of the feet.
+    """
+
+    quaternion_order: Order | None = None
+    joint_order: JointOrder | None = None
+    fps: float | None = None
+    is_put_on_floor: bool = True
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 1 <= self.fps <= 1000:
+            raise ValueError(f"fps must be in [1, 1000], got {self.fps}")
+
+
+class Loaded(NamedTuple):
+    """A clip fitted to a robot, and sentences about what was changed on the way."""
+
+    clip: Clip
+    notes: tuple[str, ...]
+
+
+def load_clip(
+    path: str | os.PathLike[str], robot: Robot, options: ReadOptions | None = None
+) -> Loaded:
+    """Reads a clip of any known format for a robot.
+
+    Raises:
+      FileNotFoundError: when there is no such file.
+      ValueError: naming the file and what is wrong with it: an unknown format, another robot's
+        joints, a wrong quaternion order, NaN, joint limits, a pickle.
+    """
+    options = options or ReadOptions()
+    path = Path(path)
+    clip = read_clip(path, robot, options)
+    try:
+        fitted, notes = fit_to_robot(robot, clip, may_fill=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if options.is_put_on_floor:
+        fitted, raised = put_on_floor(robot, fitted)
+        if raised:
+            notes += (f"{fitted.name}: raised by {1000 * raised:+.0f} mm to stand on the floor",)
+    return Loaded(fitted, notes)
+
+
+def read_clip(path: Path, robot: Robot, options: ReadOptions) -> Clip:
+    """Reads a clip as the file has it.
+
+    Raises:
+      FileNotFoundError, ValueError: see `load_clip`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such clip")
+    if path.suffix.lower() in _PICKLES:
+        raise ValueError(
+            f"{path}: a pickle, which can run code when read; refused. Save its arrays with "
+            "numpy.savez as fps, root_pos, root_rot_xyzw and dof"
+        )
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        return load_csv(path, robot.joint_names, order=options.quaternion_order, fps=options.fps)
+    if kind == ".npz":
+        return load_npz(path, robot.joint_names, joint_order=options.joint_order, fps=options.fps)
+    if kind in (".txt", ".json"):
+        return load_deepmimic(path)
+    raise ValueError(f"{path}: unknown kind of clip; known endings: {', '.join(SUFFIXES)}")

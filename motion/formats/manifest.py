@@ -1,0 +1,108 @@
+"""A list of many clips: files, names, weights and splits, in one JSON file.
+
+    {"clips": [{"file": "walk.csv", "name": "walk", "weight": 2.0, "split": "train",
+                "quaternion_order": "wxyz", "fps": 30}, ...]}
+
+Only `file` is needed; it is relative to the manifest. Splits are train, val and test.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from motion.robots import Robot
+
+from .clip_files import Loaded, ReadOptions, load_clip
+
+Split = Literal["train", "val", "test"]
+SPLITS = ("train", "val", "test")
+_OPTIONS = ("quaternion_order", "joint_order", "fps", "is_put_on_floor")
+_FIELDS = ("file", "name", "weight", "split", *_OPTIONS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One clip of a manifest.
+
+    Attributes:
+      weight: how often its bins are wanted, relative to the others.
+    """
+
+    file: Path
+    name: str
+    weight: float = 1.0
+    split: Split = "train"
+    options: ReadOptions = ReadOptions()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1e6:
+            raise ValueError(f"weight must be positive, got {self.weight}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+
+
+def read_manifest(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
+    """Reads the list; the clips themselves are not opened.
+
+    Raises:
+      FileNotFoundError: when there is no such file.
+      ValueError: naming the file and the entry, for anything else than described above, and for
+        names that occur twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such manifest")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    rows = content.get("clips") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path}: needs a list 'clips' with at least one clip")
+    entries = tuple(_entry(path, number, row) for number, row in enumerate(rows))
+    names = [entry.name for entry in entries]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}: names occur twice: {', '.join(twice)}")
+    return entries
+
+
+def load_manifest(
+    path: str | os.PathLike[str], robot: Robot, split: Split = "train"
+) -> tuple[tuple[Entry, Loaded], ...]:
+    """Reads the clips of one split.
+
+    Raises:
+      FileNotFoundError, ValueError: see `read_manifest` and `load_clip`; for a split without clips.
+    """
+    chosen = [entry for entry in read_manifest(path) if entry.split == split]
+    if not chosen:
+        raise ValueError(f"{path}: has no clips of split {split}")
+    found = []
+    for entry in chosen:
+        loaded = load_clip(entry.file, robot, entry.options)
+        found.append((entry, loaded._replace(clip=loaded.clip._replace(name=entry.name))))
+    return tuple(found)
+
+
+def _entry(path: Path, number: int, row: Any) -> Entry:
+    where = f"{path}: clip {number}"
+    if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+        raise ValueError(f"{where}: must be an object with a 'file'")
+    unknown = sorted(set(row) - set(_FIELDS))
+    if unknown:
+        raise ValueError(f"{where}: unknown fields {', '.join(unknown)}; known: {_FIELDS}")
+    file = path.parent / row["file"]
+    plain = {name: row[name] for name in ("weight", "split") if name in row}
+    options = {name: row[name] for name in _OPTIONS if name in row}
+    try:
+        return Entry(
+            file=file,
+            name=str(row.get("name", file.stem)),
+            options=ReadOptions(**options),
+            **plain,
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error

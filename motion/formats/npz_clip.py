@@ -1,0 +1,182 @@
+"""Motions in npz files: BeyondMimic and mjlab, ours, ASAP-like, LocoMuJoCo. Pickles are refused.
+
+BeyondMimic's `motion.npz` holds fps, joint_pos, joint_vel, body_pos_w, body_quat_w (w x y z),
+body_lin_vel_w and body_ang_vel_w, and neither joint nor body names, so that files in two different
+orders look alike. Ours is the same with `joint_names` and `body_names` added; files without names
+are read only when the order is declared.
+"""
+
+import contextlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from motion import quaternion_order
+from motion.clips import Clip, check_clip, clip_states
+from motion.kinematics import clip_kinematics
+from motion.robots import Robot
+
+from .joint_orders import G1_JOINTS, G1_JOINTS_WITHOUT_WRISTS, breadth_first
+
+JointOrder = Literal["mujoco", "isaac"]
+
+
+def load_npz(
+    path: Path,
+    joint_names: Sequence[str],
+    *,
+    joint_order: JointOrder | None = None,
+    fps: float | None = None,
+) -> Clip:
+    """Reads an npz of any known layout.
+
+    Args:
+      joint_names: of the robot, for files without names.
+      joint_order: of a BeyondMimic file without names: as MuJoCo (and mjlab) or Isaac order them.
+      fps: overrules the file; None: the file's.
+    Raises:
+      ValueError: naming file and array, for pickles, layouts that are not known, missing names.
+    """
+    arrays = _read(path)
+    if "joint_pos" in arrays:
+        clip = _beyond_mimic(path, arrays, joint_names, joint_order)
+    elif "dof" in arrays:
+        clip = _asap(path, arrays)
+    elif any(name.startswith("q_") for name in arrays):
+        raise ValueError(_loco_reason(path, arrays, joint_names))
+    else:
+        raise ValueError(
+            f"{path}: no known layout: needs joint_pos (BeyondMimic, mjlab, ours), dof (ASAP) or "
+            f"q_* (LocoMuJoCo), got {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    if fps is not None:
+        clip = clip._replace(fps=fps)
+    check_clip(clip)
+    return clip
+
+
+def save_npz(path: str | os.PathLike[str], robot: Robot, clip: Clip) -> None:
+    """Writes a clip in BeyondMimic's layout with names; the file appears whole or not at all.
+
+    Bodies are the robot's tracked ones. The clip keeps its frame rate.
+    """
+    check_clip(clip)
+    qpos, qvel = clip_states(clip, clip.fps)
+    bodies = clip_kinematics(robot, qpos, qvel)
+    arrays = {
+        "name": np.array(clip.name),
+        "fps": np.array([clip.fps]),
+        "joint_names": np.array(clip.joint_names),
+        "body_names": np.array(robot.tracked_bodies),
+        "joint_pos": qpos[:, 7:],
+        "joint_vel": qvel[:, 6:],
+        "body_pos_w": bodies.position,
+        "body_quat_w": bodies.quaternion,
+        "body_lin_vel_w": bodies.linear_velocity,
+        "body_ang_vel_w": bodies.angular_velocity,
+    }
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.replace(partial, target)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        if "pickle" in str(error).lower() or "object array" in str(error).lower():
+            raise ValueError(
+                f"{path}: holds pickled objects, which can run code when read; refused"
+            ) from error
+        raise ValueError(f"{path}: not a readable npz file: {error}") from error
+
+
+def _beyond_mimic(
+    path: Path,
+    arrays: dict[str, Any],
+    joint_names: Sequence[str],
+    joint_order: JointOrder | None,
+) -> Clip:
+    for name in ("fps", "joint_pos", "body_pos_w", "body_quat_w"):
+        if name not in arrays:
+            raise ValueError(f"{path}: array {name} is missing")
+    joints = np.asarray(arrays["joint_pos"], float)
+    if joints.ndim != 2:
+        raise ValueError(f"{path}: joint_pos must be [frames, joints], got {list(joints.shape)}")
+    if "joint_names" in arrays:
+        names = tuple(str(name) for name in arrays["joint_names"])
+    elif joint_order is None:
+        raise ValueError(
+            f"{path}: has no joint_names; Isaac and MuJoCo order joints differently and the files "
+            "look alike, so say --joint-order mujoco or isaac"
+        )
+    elif joint_order == "isaac":
+        names = breadth_first()
+    else:
+        names = tuple(joint_names)
+    if joints.shape[1] == len(names) + 7:
+        joints = joints[:, 7:]  # some write the whole qpos
+    if joints.shape[1] != len(names):
+        raise ValueError(
+            f"{path}: joint_pos has {joints.shape[1]} columns for {len(names)} joint names; "
+            "is it a clip of another robot?"
+        )
+    body = 0
+    if "body_names" in arrays:
+        bodies = [str(name) for name in arrays["body_names"]]
+        body = bodies.index("pelvis") if "pelvis" in bodies else 0
+    return Clip(
+        name=str(arrays["name"]) if "name" in arrays else path.stem,
+        fps=float(np.reshape(arrays["fps"], -1)[0]),
+        joint_names=names,
+        root_position=np.asarray(arrays["body_pos_w"][:, body], float),
+        root_quaternion=np.asarray(arrays["body_quat_w"][:, body], float),
+        joint_position=joints,
+    )
+
+
+def _asap(path: Path, arrays: dict[str, Any]) -> Clip:
+    if "root_pos" not in arrays and "root_trans_offset" not in arrays:
+        raise ValueError(f"{path}: array root_pos is missing")
+    position = arrays.get("root_pos", arrays.get("root_trans_offset"))
+    rotation = arrays.get("root_rot_xyzw", arrays.get("root_rot"))
+    if rotation is None:
+        raise ValueError(f"{path}: array root_rot_xyzw or root_rot is missing")
+    joints = np.asarray(arrays["dof"], float)
+    known = {len(G1_JOINTS): G1_JOINTS, len(G1_JOINTS_WITHOUT_WRISTS): G1_JOINTS_WITHOUT_WRISTS}
+    if joints.ndim != 2 or joints.shape[1] not in known:
+        raise ValueError(
+            f"{path}: dof must have 23 or 29 columns (the G1's), got {list(joints.shape)}"
+        )
+    rotation = np.asarray(rotation, float)
+    quaternion_order.check(rotation, "xyzw", str(path))
+    return Clip(
+        name=path.stem,
+        fps=float(np.reshape(arrays.get("fps", 30.0), -1)[0]),
+        joint_names=known[joints.shape[1]],
+        root_position=np.asarray(position, float),
+        root_quaternion=quaternion_order.reorder(rotation, "xyzw"),
+        joint_position=joints,
+    )
+
+
+def _loco_reason(path: Path, arrays: dict[str, Any], joint_names: Sequence[str]) -> str:
+    joints = [name[2:] for name in arrays if name.startswith("q_") and "pelvis" not in name]
+    foreign = [name for name in joints if name not in joint_names]
+    return (
+        f"{path}: a LocoMuJoCo file, made for another robot: its joints {', '.join(foreign)} are "
+        "not the robot's, and its root is Euler angles over that robot's own zero"
+    )
