@@ -9,8 +9,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_LEAST_DEVIATION = 1e-2
-_LARGEST = 10.0
+LEAST_DEVIATION = 1e-2
+"""Deviations count as at least this, so that a number that never changes is not blown up."""
+LARGEST = 10.0
+"""Normalised observations are kept within this of 0."""
 
 
 class Moments(NamedTuple):
@@ -60,6 +62,6 @@ def merge(moments: Moments, batch: Float[Array, "*n size"]) -> Moments:
 def normalise(moments: Moments, seen: Float[Array, "*n size"]) -> Float[Array, "*n size"]:
     """Subtracts the mean and divides by the deviation; the result is within 10 of 0."""
     shape = (1,) * (seen.ndim - 1) + (-1,)
-    deviation = jnp.maximum(jnp.sqrt(moments.variance), _LEAST_DEVIATION).reshape(shape)
+    deviation = jnp.maximum(jnp.sqrt(moments.variance), LEAST_DEVIATION).reshape(shape)
     scaled = (seen - moments.mean.reshape(shape)) / deviation
-    return jnp.clip(scaled, -_LARGEST, _LARGEST)
+    return jnp.clip(scaled, -LARGEST, LARGEST)

@@ -183,7 +183,11 @@ def _fit(template: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:
         more = f", and {len(problems) - 4} more" if len(problems) > 4 else ""
         listed = ", ".join(sorted(problems)[:4])
         raise ValueError(f"checkpoint {path} holds another state: {listed}{more}")
-    leaves = [jax.numpy.asarray(arrays[name]) for name in wanted]
+    # what was an array of the host stays one: JAX would halve its 64-bit numbers
+    leaves = [
+        arrays[name] if isinstance(leaf, np.ndarray) else jax.numpy.asarray(arrays[name])
+        for name, leaf in wanted.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 

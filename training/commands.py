@@ -49,6 +49,12 @@ ENTRIES: tuple[Entry, ...] = (
         "VoxelsCommand",
     ),
     Entry(
+        ("motion",),
+        "train a humanoid to track motions, evaluate it, film it, export it",
+        "training.motion_command",
+        "MotionCommand",
+    ),
+    Entry(
         ("compare", "nerf"),
         "train with several samplers at an equal budget and report who wins",
         "training.compare_command",

@@ -14,7 +14,7 @@ from .csv_clip import load_csv
 from .deepmimic import load_deepmimic
 from .npz_clip import JointOrder, load_npz
 
-SUFFIXES = (".csv", ".npz", ".txt", ".json")
+SUFFIXES = (".csv", ".npz", ".txt")
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
@@ -88,6 +88,6 @@ def read_clip(path: Path, robot: Robot, options: ReadOptions) -> Clip:
         return load_csv(path, robot.joint_names, order=options.quaternion_order, fps=options.fps)
     if kind == ".npz":
         return load_npz(path, robot.joint_names, joint_order=options.joint_order, fps=options.fps)
-    if kind in (".txt", ".json"):
+    if kind == ".txt":
         return load_deepmimic(path)
     raise ValueError(f"{path}: unknown kind of clip; known endings: {', '.join(SUFFIXES)}")

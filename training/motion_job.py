@@ -1,0 +1,326 @@
+"""One motion run from start, or from its last checkpoint, to its report."""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from motion.train_step import TrainState
+from samplers import failure_bins
+
+from . import (
+    checkpoints,
+    config_json,
+    motion_onnx,
+    motion_pictures,
+    motion_report,
+    motion_setup,
+    pictures,
+    run_folder,
+    runtime,
+    video,
+)
+from .checkpoints import Saver
+from .interrupts import StopRequest
+from .motion_config import MotionJob
+from .motion_evaluation import Evaluator, Verdict
+from .motion_setup import Setup
+from .progress import duration
+from .run_folder import RunFolder
+from .run_log import RunLog
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a run is; saved with every checkpoint."""
+
+    step: int = 0
+    """Iterations."""
+    train_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of this process, while training."""
+    compile_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    curve: list[list[float]] = dataclasses.field(default_factory=list)
+    """[control steps, train seconds, share of starts that survive]."""
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """What the sampler knew at every evaluation."""
+
+
+def start(job: MotionJob, *, out: str | None = None) -> dict[str, Any]:
+    """Begins a run in a new folder; returns its summary.
+
+    Raises:
+      ValueError, OSError: for bad clips, settings or folders, before anything is trained.
+    """
+    setup = motion_setup.prepare(job)
+    name = f"motion-{job.source.robot if '/' not in job.source.robot else 'robot'}"
+    folder = run_folder.create(out or run_folder.unused("runs", f"{name}-{job.sampler.name}"))
+    stored = {"config": config_json.to_json(job), "data": motion_setup.fingerprint(setup.loaded)}
+    run_folder.write_json(folder.config, stored)
+    for note in setup.loaded.notes:
+        print(f"note: {note}")
+    return _train(setup, folder, motion_setup.first_state(setup), Progress(), resumed_at=None)
+
+
+def read_job(folder: RunFolder) -> MotionJob:
+    """Reads what a run was asked to do.
+
+    Raises:
+      FileNotFoundError, ValueError: when the folder holds no motion run.
+    """
+    stored = run_folder.read_json(folder.config)
+    if stored.get("config", {}).get("job") != "motion":
+        raise ValueError(f"{folder.config}: not a motion run")
+    return config_json.from_json(MotionJob, stored["config"], str(folder.config))
+
+
+def resume(path: str) -> dict[str, Any]:
+    """Goes on with a run from its last whole checkpoint; returns its summary.
+
+    Raises:
+      FileNotFoundError, ValueError: when the folder holds no run, its clips have changed, or its
+        checkpoints are damaged.
+    """
+    folder = run_folder.existing(path)
+    job = read_job(folder)
+    run_folder.check_writable(folder.path)
+    setup = motion_setup.prepare(job)
+    if motion_setup.fingerprint(setup.loaded) != run_folder.read_json(folder.config).get("data"):
+        raise ValueError(f"{path}: the robot or its clips are not those the run started with")
+    first = motion_setup.first_state(setup)
+    if not checkpoints.steps(folder.checkpoints):
+        print(f"{path}: stopped before its first checkpoint, so it begins again")
+        return _train(setup, folder, first, Progress(), resumed_at=-1)
+    restored = checkpoints.restore(folder.checkpoints, first)
+    for warning in restored.warnings:
+        print(f"warning: {warning}; going back to iteration {restored.step}")
+    print(f"{path}: going on after iteration {restored.step}")
+    progress = Progress(**restored.extra)
+    return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
+
+
+def _train(
+    setup: Setup,
+    folder: RunFolder,
+    state: TrainState,
+    progress: Progress,
+    *,
+    resumed_at: int | None,
+) -> dict[str, Any]:
+    log, saver = RunLog(folder, resumed_at=resumed_at), Saver(folder.checkpoints)
+    evaluator = Evaluator(setup)
+    try:
+        with StopRequest() as stop:
+            job, loaded = setup.job, setup.loaded
+            print(
+                f"{loaded.robot.name}, {len(loaded.clips)} clip(s) of {loaded.seconds:.1f} s, "
+                f"{job.num_envs} copies, physics {job.physics}; results in {folder.path}"
+            )
+            step = motion_setup.make_step(setup)
+            begun = time.perf_counter()
+            step(jax.tree.map(_copied, state))  # compiles; the result is thrown away
+            progress.compile_seconds += time.perf_counter() - begun
+            if progress.step == 0:
+                _look(setup, evaluator, state, progress, log)
+            state = _loop(setup, evaluator, step, state, progress, log, saver, stop)
+            if not _is_done(setup, progress):
+                saver.close()
+                print(f"stopped; go on with: hardlight motion --resume {folder.path}")
+                sys.exit(130)
+            values = _finish(setup, evaluator, folder, state, progress)
+            saver.close()
+            return values
+    finally:
+        log.close()
+
+
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.numpy.copy(leaf)
+    return leaf
+
+
+def _is_done(setup: Setup, progress: Progress) -> bool:
+    loop = setup.job.loop
+    is_last = loop.num_iterations is not None and progress.step >= loop.num_iterations
+    return is_last or (loop.seconds is not None and progress.train_seconds >= loop.seconds)
+
+
+def _loop(
+    setup: Setup,
+    evaluator: Evaluator,
+    step: Any,
+    state: TrainState,
+    progress: Progress,
+    log: RunLog,
+    saver: Saver,
+    stop: StopRequest,
+) -> TrainState:
+    job, loop = setup.job, setup.job.loop
+    per_iteration = job.num_envs * job.train.num_steps
+    last_save, last_word = time.perf_counter(), 0.0
+    while not _is_done(setup, progress) and not stop.is_set:
+        clock, cpu = time.perf_counter(), time.process_time()
+        state, metrics = step(state)
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        progress.train_seconds += time.perf_counter() - clock
+        progress.cpu_seconds += time.process_time() - cpu
+        progress.step += 1
+        bad = [name for name, value in values.items() if not np.isfinite(value)]
+        if bad:
+            saver.save(progress.step, state, dataclasses.asdict(progress))
+            raise ValueError(f"iteration {progress.step}: {', '.join(bad)} not finite; state saved")
+        is_last = _is_done(setup, progress)
+        if is_last or progress.step % loop.log_every == 0:
+            counts = {
+                "env_steps": progress.step * per_iteration,
+                "seconds": progress.train_seconds,
+                "cpu_seconds": progress.cpu_seconds,
+                "steps_per_second": progress.step * per_iteration / progress.train_seconds,
+            }
+            log.write(progress.step, {**counts, **values})
+        if is_last or progress.step % loop.evaluate_every == 0:
+            _look(setup, evaluator, state, progress, log)
+        now = time.perf_counter()
+        if now - last_word > 10 or is_last:
+            last_word = now
+            print(_words(setup, progress, values))
+        if now - last_save > loop.checkpoint_seconds:
+            saver.save(progress.step, state, dataclasses.asdict(progress))
+            last_save = now
+    saver.save(progress.step, state, dataclasses.asdict(progress))
+    return state
+
+
+def _look(
+    setup: Setup, evaluator: Evaluator, state: TrainState, progress: Progress, log: RunLog
+) -> None:
+    """Evaluates, and keeps a point of the curve and a column of the heat maps."""
+    begun = time.perf_counter()
+    numbers, _ = evaluator.survival(state.learner)
+    progress.eval_seconds += time.perf_counter() - begun
+    env_steps = progress.step * setup.job.num_envs * setup.job.train.num_steps
+    progress.curve.append([env_steps, round(progress.train_seconds, 3), numbers["success"]])
+    assert setup.sampler.probabilities is not None
+    probs = np.asarray(setup.sampler.probabilities(state.sampler))
+    rates = np.asarray(failure_bins.failure_rates(setup.sampler.config, state.sampler))
+    progress.history.append(
+        {
+            "env_steps": env_steps,
+            "probabilities": [round(float(value), 6) for value in probs],
+            "failures": [round(float(value), 6) for value in rates],
+        }
+    )
+    counts = {"env_steps": env_steps, "cpu_seconds": progress.cpu_seconds}
+    log.write(progress.step, {**counts, **numbers}, group="evaluation")
+
+
+def _finish(
+    setup: Setup, evaluator: Evaluator, folder: RunFolder, state: TrainState, progress: Progress
+) -> dict[str, Any]:
+    job, verdict = setup.job, evaluator.judge(state.learner)
+    movie = _film(setup, folder, verdict)
+    exported = _export(setup, folder, state)
+    seconds = max(progress.train_seconds, 1e-9)
+    env_steps = progress.step * job.num_envs * job.train.num_steps
+    values = {
+        "job": job.job,
+        "data": ", ".join(job.source.clips),
+        "robot": setup.loaded.robot.name,
+        "physics": job.physics,
+        "sampler": job.sampler.name,
+        "seed": job.seed,
+        "steps": progress.step,
+        "env_steps": env_steps,
+        "train_seconds": round(progress.train_seconds, 3),
+        "cpu_seconds": round(progress.cpu_seconds, 3),
+        "compile_seconds": round(progress.compile_seconds, 3),
+        "eval_seconds": round(progress.eval_seconds, 3),
+        "env_steps_per_second": round(env_steps / seconds, 1),
+        "peak_memory_bytes": runtime.peak_memory(),
+        "device": runtime.device_name(),
+        "versions": runtime.versions(),
+        "onnx": exported,
+        "final": verdict.final,
+        "curve": progress.curve,
+        "curve_metric": f"share of starts that track for {job.loop.survival_seconds:g} s",
+    }
+    run_folder.write_json(folder.summary, values)
+    motion_report.write(
+        folder, setup, values, progress.history, config_json.to_json(job), movie=movie
+    )
+    final = verdict.final
+    print(
+        f"{100 * final['starts_survived']:.0f} % of {final['num_starts']} starts track for "
+        f"{job.loop.survival_seconds:g} s, {100 * final['clips_completed']:.0f} % of the clips are "
+        f"played to their end, body error {1000 * final['mpjpe_global']:.0f} mm global and "
+        f"{1000 * final['mpjpe_root_relative']:.0f} mm root-relative, "
+        f"{duration(progress.train_seconds)} of training"
+    )
+    print(f"report: {Path(folder.report)}")
+    return values
+
+
+def _film(setup: Setup, folder: RunFolder, verdict: Verdict) -> Path | None:
+    """Writes policy.mp4 and policy.png: every clip from its first frame, one after the other."""
+    count = setup.job.loop.video_frames
+    if count == 0:
+        return None
+    loaded, figure = setup.loaded, motion_pictures.Figure(setup.loaded.robot)
+    reference = np.asarray(loaded.bank.qpos)
+    policy, target, alive = [], [], []
+    for place, length in enumerate(loaded.lengths):
+        first = int(loaded.bank.clip_start[place])
+        policy.append(verdict.tracks.qpos[:length, place])
+        alive.append(verdict.tracks.is_alive[:length, place])
+        target.append(reference[first : first + length])
+    every = max(1, -(-sum(loaded.lengths) // count))
+    frames = motion_pictures.beside(
+        figure,
+        np.concatenate(policy)[::every],
+        np.concatenate(target)[::every],
+        np.concatenate(alive)[::every],
+    )
+    pictures.write_png(folder.images / "policy.png", motion_pictures.strip(frames))
+    fps = loaded.robot.control_rate / every
+    return video.write_video(folder.images / "policy", frames, fps=fps)
+
+
+def _export(setup: Setup, folder: RunFolder, state: TrainState) -> dict[str, Any] | None:
+    try:
+        import onnx
+    except ImportError:
+        print('note: no policy.onnx, for want of the package: pip install "hardlight[onnx]"')
+        return None
+    del onnx
+    found = motion_onnx.export(
+        folder.path / "policy.onnx",
+        state.learner,
+        setup.job.train.ppo,
+        setup.job.env,
+        setup.loaded.robot,
+    )
+    return {**found, "path": "policy.onnx"}
+
+
+def _words(setup: Setup, progress: Progress, values: dict[str, float]) -> str:
+    loop = setup.job.loop
+    lefts = []
+    if loop.seconds is not None:
+        lefts.append(loop.seconds - progress.train_seconds)
+    if loop.num_iterations is not None:
+        pace = progress.train_seconds / progress.step
+        lefts.append(pace * (loop.num_iterations - progress.step))
+    per_iteration = setup.job.num_envs * setup.job.train.num_steps
+    speed = progress.step * per_iteration / max(progress.train_seconds, 1e-9)
+    return (
+        f"iteration {progress.step}  {speed:,.0f} steps/s  episodes of "
+        f"{values['episode_steps']:.0f} steps, {100 * values['failed_share']:.0f} % failed  "
+        f"surviving starts {100 * progress.curve[-1][2]:.0f} %  "
+        f"{duration(min(lefts))} left"
+    )

@@ -1,0 +1,85 @@
+"""From the flags of `hardlight motion` to a job."""
+
+import dataclasses
+
+from motion.env import EnvConfig
+from motion.formats.clip_files import ReadOptions
+from motion.networks import NetworkConfig
+from motion.ppo import PpoConfig
+from motion.train_step import TrainConfig
+
+from . import config_json, runtime
+from .motion_command import MotionCommand
+from .motion_config import MotionJob, MotionLoop, MotionSource
+from .nerf_config import SamplerConfig, SamplerOption
+
+_DEFAULT_SECONDS = 300.0
+
+
+def build(command: MotionCommand) -> MotionJob:
+    """Makes the job that the flags ask for; nothing is read yet.
+
+    Raises:
+      ValueError: naming the flag or setting.
+    """
+    is_large = runtime.has_accelerator()
+    options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
+    loop = MotionLoop(
+        num_iterations=command.steps,
+        seconds=command.seconds
+        if command.seconds is not None or command.steps is not None
+        else _DEFAULT_SECONDS,
+    )
+    plain = MotionSource()
+    job = MotionJob(
+        seed=command.seed or 0,
+        source=MotionSource(
+            robot=command.robot or plain.robot,
+            clips=command.clip or plain.clips,
+            read=ReadOptions(
+                quaternion_order=command.quaternion_order,
+                joint_order=command.joint_order,
+                fps=command.fps,
+            ),
+        ),
+        physics=command.physics or ("mjx" if is_large else "c"),
+        num_envs=command.envs or (4096 if is_large else 256),
+        sampler=SamplerConfig(
+            name=command.sampler or "failure_bins",
+            options=tuple(
+                SamplerOption(name=name, value=config_json.parse_value(text))
+                for name, text in options.items()
+            ),
+        ),
+        env=reference_settings() if is_large else small_settings(),
+        train=TrainConfig(ppo=PpoConfig() if is_large else small_ppo()),
+        loop=loop,
+    )
+    for name, text in config_json.parse_assignments(command.set_, "--set").items():
+        job = config_json.replace_field(job, name, text)
+    return job
+
+
+def reference_settings() -> EnvConfig:
+    """The task as published: thousands of copies can afford its noise and pushes."""
+    return EnvConfig(action_centre="default", action_scale=None)
+
+
+def small_settings() -> EnvConfig:
+    """The task for hundreds of copies on a few cores: actions around the reference, no pushes."""
+    return EnvConfig(
+        observation_noise=0.2,
+        start_noise=0.5,
+        randomisation=0.0,
+        push_seconds=None,
+    )
+
+
+def small_ppo() -> PpoConfig:
+    """Learning for small rollouts."""
+    return dataclasses.replace(
+        PpoConfig(),
+        learning_rate=3e-4,
+        desired_kl=None,
+        network=NetworkConfig(initial_std=0.4),
+    )

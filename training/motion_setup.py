@@ -1,0 +1,137 @@
+"""From a job to what its loop works on: robot, clips, environments, sampler, first state."""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from motion import builtin_clips, starts, train_step
+from motion.clips import Clip, ClipBank, build_clip_bank
+from motion.env import Env, make_env
+from motion.formats.clip_files import load_clip
+from motion.formats.manifest import load_manifest
+from motion.formats.mjcf import load_robot
+from motion.robots import Robot
+from motion.train_step import TrainState
+from samplers.base import Sampler
+
+from .motion_config import BUILTIN, MotionJob, MotionSource
+
+_LAST_STARTS = 0.2
+"""Seconds before the end of a clip after which no episode starts."""
+
+
+class LoadedMotion(NamedTuple):
+    """What a source holds."""
+
+    robot: Robot
+    clips: tuple[Clip, ...]
+    weights: tuple[float, ...]
+    bank: ClipBank
+    notes: tuple[str, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Frames of each clip at the control rate."""
+        return tuple(int(length) for length in np.asarray(self.bank.clip_length))
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all clips together."""
+        return sum(self.lengths) / self.robot.control_rate
+
+
+class Setup(NamedTuple):
+    """A job made ready."""
+
+    job: MotionJob
+    loaded: LoadedMotion
+    env: Env
+    evaluation_env: Env
+    sampler: Sampler
+    init_key: Key[Array, ""]
+    run_key: Key[Array, ""]
+
+    @property
+    def horizon(self) -> int:
+        """Control steps a start has to survive."""
+        return max(1, round(self.job.loop.survival_seconds * self.loaded.robot.control_rate))
+
+
+def load(source: MotionSource) -> LoadedMotion:
+    """Reads or makes the robot and its clips.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file and what is wrong with it.
+    """
+    robot = load_robot(source.robot)
+    clips: list[Clip] = []
+    weights: list[float] = []
+    notes: list[str] = []
+    for name in source.clips:
+        if name.startswith(BUILTIN):
+            clips.append(builtin_clips.builtin_clip(robot, name.removeprefix(BUILTIN)))
+            weights.append(1.0)
+        elif name.endswith(".json"):
+            for entry, found in load_manifest(name, robot):
+                clips.append(found.clip)
+                weights.append(entry.weight)
+                notes.extend(found.notes)
+        else:
+            found = load_clip(name, robot, source.read)
+            clips.append(found.clip)
+            weights.append(1.0)
+            notes.extend(found.notes)
+    bank = build_clip_bank(robot, clips, control_rate=robot.control_rate)
+    return LoadedMotion(robot, tuple(clips), tuple(weights), bank, tuple(notes))
+
+
+def prepare(job: MotionJob, loaded: LoadedMotion | None = None) -> Setup:
+    """Makes environments and sampler.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file, the sampler or its option.
+    """
+    loaded = load(job.source) if loaded is None else loaded
+    env = make_env(loaded.robot, job.env, num_envs=job.num_envs, physics=job.physics)
+    calm = job.env.calm()
+    evaluation_env = make_env(loaded.robot, calm, num_envs=job.loop.num_starts, physics=job.physics)
+    rate = loaded.robot.control_rate
+    margin = round(_LAST_STARTS * rate)
+    sampler = starts.make_start_sampler(
+        job.sampler.name,
+        clip_frames=tuple(max(length - margin, 1) for length in loaded.lengths),
+        batch_size=job.num_envs,
+        frames_per_bin=job.bin_seconds * rate,
+        options=job.sampler.as_dict(),
+    )
+    init_key, run_key = jax.random.split(jax.random.key(job.seed))
+    return Setup(job, loaded, env, evaluation_env, sampler, init_key, run_key)
+
+
+def first_state(setup: Setup) -> TrainState:
+    """The state before the first iteration."""
+    return train_step.init_state(
+        setup.job.train, setup.env, setup.sampler, setup.init_key, setup.loaded.bank
+    )
+
+
+def make_step(setup: Setup) -> Any:
+    """A function from a state, which it uses up, to the next and its metrics."""
+    rows = starts.rows_of(setup.job.sampler.name)
+    whole = train_step.make_train_step(setup.job.train, setup.env, setup.sampler, rows)
+    return lambda state: whole(setup.run_key, setup.loaded.bank, state)
+
+
+def fingerprint(loaded: LoadedMotion) -> dict[str, Any]:
+    """Sizes and a checksum, to tell whether a resumed run sees the same robot and motions."""
+    checksum = zlib.crc32(np.asarray(loaded.bank.qpos).tobytes())
+    masses = np.ascontiguousarray(loaded.robot.model.body_mass)
+    return {
+        "robot": loaded.robot.name,
+        "clips": [clip.name for clip in loaded.clips],
+        "frames": list(loaded.lengths),
+        "crc32": zlib.crc32(masses.tobytes(), checksum),
+    }
