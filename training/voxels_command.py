@@ -40,7 +40,7 @@ class VoxelsCommand:
     sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
     steps: OptionalInt = None
-    """Training steps; also the length of the schedules. Default 1000."""
+    """Training steps; also the length of the schedules. Default 800."""
     views: OptionalInt = None
     """Cameras around the world, where no file gives them. Default 8."""
     size: OptionalInt = None

@@ -154,9 +154,9 @@ def _make_step(setup: Setup) -> Any:
     second = jax.jit(functools.partial(learn, job.train, setup.sampler), donate_argnums=0)
 
     def in_two_halves(state: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        draw, query, key = first(run_key, state, setup.world)
-        pull = guide.pull(guide.data, key, query)
-        return second(state, setup.world, draw, pull)
+        seen = first(run_key, state, setup.world)
+        pull = guide.pull(guide.data, seen.key, seen.query)
+        return second(state, setup.world, seen, pull)
 
     return in_two_halves
 

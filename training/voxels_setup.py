@@ -28,7 +28,7 @@ from voxels.train_step import TrainState, World, init_state
 from .voxels_config import VoxelsJob, WorldSource
 
 _START_NOISE = 0.1
-_FOG_LOGIT = 0.0
+_FOG_LOGIT = -2.0  # thin, so that every cell on a ray is seen; thick fog freezes into floaters
 
 
 class LoadedWorld(NamedTuple):

@@ -148,15 +148,22 @@ def harden(grid: VoxelGrid) -> tuple[Float[Array, "x y z"], Float[Array, "x y z 
 
     Occupancy logits are passed on; the renderer's `hard` alpha makes them binary.
     """
-    return grid.occupancy_logits, blend_hard(jax.nn.softmax(grid.material_logits, axis=-1), 1.0)
-
-
-def blend_hard(
-    probs: Float[Array, "*cells materials"], hardness: float | Float[Array, ""]
-) -> Float[Array, "*cells materials"]:
-    """Moves probabilities towards one-hot by `hardness` in value, not at all in gradient."""
+    probs = jax.nn.softmax(grid.material_logits, axis=-1)
     one_hot = jax.nn.one_hot(jnp.argmax(probs, axis=-1), probs.shape[-1], dtype=probs.dtype)
-    return probs + hardness * jax.lax.stop_gradient(one_hot - probs)
+    return grid.occupancy_logits, probs + jax.lax.stop_gradient(one_hot - probs)
+
+
+def bound_logits(grid: VoxelGrid, limit: float) -> VoxelGrid:
+    """Keeps logits where a gradient can still move them.
+
+    Occupancy within `limit` of zero; the likeliest material at zero, which changes no
+    probability, and the others at most `limit` below it.
+    """
+    highest = jnp.max(grid.material_logits, axis=-1, keepdims=True)
+    return VoxelGrid(
+        jnp.clip(grid.occupancy_logits, -limit, limit),
+        jnp.maximum(grid.material_logits - highest, -limit),
+    )
 
 
 def map_from_grid(grid: VoxelGrid, names: tuple[str, ...], scale: float) -> BlockMap:

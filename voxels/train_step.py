@@ -17,9 +17,10 @@ from jaxtyping import Array, Float, Int, Key
 from samplers.base import Draw, Feedback, Sampler
 from scenes.cameras import Cameras
 
-from .grid import VoxelGrid, blend_hard, temper
+from .grid import VoxelGrid, bound_logits, temper
 from .guidance.protocol import Guidance, Pull, Query, ask
 from .losses import LossWeights, Priors, grid_loss
+from .optimizer import adam_per_cell
 from .rendering.images import RenderConfig, render_views
 from .schedules import geometric, linear
 
@@ -32,35 +33,34 @@ class TrainConfig:
       render: what a training view is.
       num_steps: length of the run; schedules end there.
       learning_rate, final_learning_rate: Adam's, falling geometrically.
-      temperature_start, temperature_end: logits are divided by this, falling geometrically; low
-        at the end, so that what was optimised is what is exported.
-      material_temperature_end: the same for materials, which start at 1.
-      hardness_end: share of the likeliest material alone in what is rendered, rising linearly
-        from 0; gradients stay those of the softmax (straight-through).
+      temperature_start, temperature_end: logits are divided by this, changing geometrically.
+      variance_start, variance_end: weight of the variance of a pixel, see `pixel_variance`,
+        growing linearly. From about the weight of the guide's own loss on, a world of doubts
+        cannot win over a decided one.
       max_gradient_norm: the gradient is scaled down to this L2 norm; 0 leaves it alone.
       max_logit: logits are kept within this of zero, so that none is out of reach of a gradient.
       losses: weights of the priors.
     """
 
     render: RenderConfig
-    num_steps: int = 1000
+    num_steps: int = 800
     learning_rate: float = 0.2
     final_learning_rate: float = 0.05
     temperature_start: float = 1.0
-    temperature_end: float = 0.5
-    material_temperature_end: float = 1.0
-    hardness_end: float = 1.0
+    temperature_end: float = 1.0
+    variance_start: float = 0.0
+    variance_end: float = 1.0
     max_gradient_norm: float = 0.0
     max_logit: float = 8.0
     losses: LossWeights = dataclasses.field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
         rates = (self.learning_rate, self.final_learning_rate)
-        heats = (self.temperature_start, self.temperature_end, self.material_temperature_end)
+        heats = (self.temperature_start, self.temperature_end)
         if min(*rates, *heats, self.max_logit) <= 0 or self.num_steps < 1:
             raise ValueError("learning rates, temperatures, max_logit and num_steps must be > 0")
-        if self.max_gradient_norm < 0 or not 0 <= self.hardness_end <= 1:
-            raise ValueError("needed max_gradient_norm >= 0 and hardness_end within [0, 1]")
+        if min(self.max_gradient_norm, self.variance_start, self.variance_end) < 0:
+            raise ValueError("needed max_gradient_norm and the weights of variance >= 0")
 
 
 class World(NamedTuple):
@@ -91,13 +91,13 @@ class TrainState(NamedTuple):
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam with a geometrically falling rate, and clipping where asked for."""
+    """Adam per cell with a geometrically falling rate, and clipping where asked for."""
 
     def rate(step: Any) -> Array:
         progress = jnp.asarray(step) / config.num_steps
         return geometric(config.learning_rate, config.final_learning_rate, progress)
 
-    adam = optax.adam(rate, b1=0.9, b2=0.99, eps=1e-15)
+    adam = adam_per_cell(rate)
     if not config.max_gradient_norm:
         return adam
     return optax.chain(optax.clip_by_global_norm(config.max_gradient_norm), adam)
@@ -111,15 +111,9 @@ def init_state(
     return TrainState(grid, optimizer, sampler.init(key, *data), jnp.zeros((), jnp.int32))
 
 
-def temperature(
-    config: TrainConfig, step: Int[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Temperatures of occupancy and of materials at a step."""
-    progress = step / config.num_steps
-    return (
-        geometric(config.temperature_start, config.temperature_end, progress),
-        geometric(1.0, config.material_temperature_end, progress),
-    )
+def temperature(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """What logits are divided by at a step."""
+    return geometric(config.temperature_start, config.temperature_end, step / config.num_steps)
 
 
 def render_at(
@@ -130,14 +124,56 @@ def render_at(
     step: Int[Array, ""],
 ) -> Float[Array, "views rows cols 3"]:
     """Colours of views at the temperatures of a step."""
-    heat, material_heat = temperature(config, step)
-    logits, _ = temper(grid, heat)
-    _, probs = temper(grid, material_heat)
-    if config.hardness_end:
-        hardness = linear(0.0, config.hardness_end, step / config.num_steps)
-        probs = blend_hard(probs, hardness)
-    images = render_views(config.render, logits, probs, world.lit, world.sky, world.cameras, views)
-    return images.color
+    return render_moments(config, grid, world, views, step)[..., :3]
+
+
+def render_moments(
+    config: TrainConfig,
+    grid: VoxelGrid,
+    world: World,
+    views: Int[Array, " views"],
+    step: Int[Array, ""],
+) -> Float[Array, "views rows cols 4"]:
+    """Colours of views, and the mean squared length of the colours they are mixed from."""
+    logits, probs = temper(grid, temperature(config, step))
+    lit, sky = (
+        jnp.concatenate([color, jnp.sum(jnp.square(color), axis=-1, keepdims=True)], axis=-1)
+        for color in (world.lit, world.sky)
+    )
+    return render_views(config.render, logits, probs, lit, sky, world.cameras, views).color
+
+
+def pixel_variance(
+    moments: Float[Array, "views rows cols 4"],
+) -> Float[Array, "views rows cols"]:
+    """Variance of each pixel over the worlds that a grid stands for, mean of the channels.
+
+    Read each occupancy and each material as the chance of a block: a picture (of `solid` alpha)
+    is then the mean of the pictures of all those worlds, and mean squared error plus variance is
+    the mean of their squared errors. That is linear in every single chance, so its minima are
+    worlds without doubts; a mixture of colours that only looks right on average is none.
+    Source: the identity behind Zhang et al. 2025, "Radiance Surfaces", which moves the loss inside
+    the rendering integral; here for occupancy and materials at once and any guide.
+    """
+    return (moments[..., 3] - jnp.sum(jnp.square(moments[..., :3]), axis=-1)) / 3.0
+
+
+class Look(NamedTuple):
+    """What a step saw.
+
+    Attributes:
+      draw: the cameras drawn.
+      query: what to ask the guide.
+      key: the guide's key.
+      moments: see `render_moments`.
+      pull_back: takes cotangents of `moments` to the grid.
+    """
+
+    draw: Draw
+    query: Query
+    key: Key[Array, ""]
+    moments: Float[Array, "views rows cols 4"]
+    pull_back: Any
 
 
 def look(
@@ -146,17 +182,18 @@ def look(
     run_key: Key[Array, ""],
     state: TrainState,
     world: World,
-) -> tuple[Draw, Query, Key[Array, ""]]:
-    """Draws cameras and renders them.
-
-    Returns:
-      The draw, what to ask the guide, and the guide's key.
-    """
+) -> Look:
+    """Draws cameras and renders them."""
     key_draw, key_guide = jax.random.split(jax.random.fold_in(run_key, state.step))
     draw = sampler.sample(key_draw, state.sampler)
-    images = render_at(config, state.grid, world, draw.items, state.step)
+
+    def moments_of(grid: VoxelGrid) -> Array:
+        return render_moments(config, grid, world, draw.items, state.step)
+
+    moments, pull_back = jax.vjp(moments_of, state.grid)
     progress = state.step / jnp.float32(config.num_steps)
-    return draw, Query(jax.lax.stop_gradient(images), draw.items, progress), key_guide
+    query = Query(jax.lax.stop_gradient(moments[..., :3]), draw.items, progress)
+    return Look(draw, query, key_guide, moments, pull_back)
 
 
 def learn(
@@ -164,36 +201,35 @@ def learn(
     sampler: Sampler,
     state: TrainState,
     world: World,
-    draw: Draw,
+    seen: Look,
     pull: Pull,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Pulls the guide's answer back through the renderer and takes a step.
 
     Cotangents that are not finite count as 0, and are counted in the metrics.
     """
+    draw = seen.draw
     is_finite = jnp.isfinite(pull.gradient)
     cotangent = jnp.where(is_finite, pull.gradient, 0.0)
+    weight = linear(config.variance_start, config.variance_end, seen.query.progress)
+    variance, pull_variance = jax.vjp(pixel_variance, seen.moments)
+    num_pixels = config.render.rows * config.render.cols
+    (from_variance,) = pull_variance(jnp.full_like(variance, weight / num_pixels))
+    cotangent = from_variance.at[..., :3].add(cotangent)
     cotangent *= (draw.weights / draw.weights.shape[0])[:, None, None, None]
-
-    def images_of(grid: VoxelGrid) -> Array:
-        return render_at(config, grid, world, draw.items, state.step)
-
-    _, pull_back = jax.vjp(images_of, state.grid)
-    (from_images,) = pull_back(cotangent)
+    (from_images,) = seen.pull_back(cotangent)
     (prior, parts), from_priors = jax.value_and_grad(
         lambda grid: grid_loss(config.losses, grid, world.priors), has_aux=True
     )(state.grid)
     gradient = jax.tree.map(jnp.add, from_images, from_priors)
     updates, optimizer = make_optimizer(config).update(gradient, state.optimizer, state.grid)
-    grid: VoxelGrid = jax.tree.map(
-        lambda x, u: jnp.clip(x + u, -config.max_logit, config.max_logit), state.grid, updates
-    )
+    grid = bound_logits(optax.apply_updates(state.grid, updates), config.max_logit)
     sampler_state = sampler.update(state.sampler, draw, Feedback(value=pull.value))
-    heat, _ = temperature(config, state.step)
     metrics = {
         "guide": jnp.mean(pull.value),
+        "variance": jnp.mean(variance),
         "prior": prior,
-        "temperature": heat,
+        "temperature": temperature(config, state.step),
         "occupancy_gradient_norm": jnp.linalg.norm(gradient.occupancy_logits.reshape(-1)),
         "material_gradient_norm": jnp.linalg.norm(gradient.material_logits.reshape(-1)),
         "gradient_max": jnp.max(jnp.abs(gradient.occupancy_logits)),
@@ -219,6 +255,6 @@ def train_step(
     """
     if not guidance.is_traceable:
         raise ValueError(f'guidance "{guidance.name}" runs outside jit; use look and learn')
-    draw, query, key = look(config, sampler, run_key, state, world)
-    pull = ask(guidance.pull, world.guide, key, query)
-    return learn(config, sampler, state, world, draw, pull)
+    seen = look(config, sampler, run_key, state, world)
+    pull = ask(guidance.pull, world.guide, seen.key, seen.query)
+    return learn(config, sampler, state, world, seen, pull)

@@ -14,6 +14,7 @@ from voxels.grid import (
     VoxelGrid,
     active_cells,
     binary_entropy,
+    bound_logits,
     grid_from_map,
     grid_statistics,
     harden,
@@ -99,3 +100,10 @@ def test_soft_cells_hide_none_of_their_neighbours():
 def test_impossible_grids_are_refused(make):
     with pytest.raises(ValueError, match=r"need|names"):
         make()
+
+
+def test_bounds_change_no_material_share_within_reach():
+    logits = jnp.asarray([[[[9.0, 7.0, 3.0, -30.0]]]])
+    bounded = bound_logits(VoxelGrid(jnp.full((1, 1, 1), 20.0), logits), 8.0)
+    np.testing.assert_array_equal(bounded.material_logits[0, 0, 0], [0.0, -2.0, -6.0, -8.0])
+    np.testing.assert_array_equal(bounded.occupancy_logits, [[[8.0]]])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +11,23 @@ import pytest
 
 from samplers import uniform
 from tests.variants import assert_same_shapes, counted
-from voxels.grid import InitialLogits, grid_from_map, harden, uniform_grid
+from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, harden, uniform_grid
 from voxels.guidance.protocol import Guidance
 from voxels.guidance.target import target
 from voxels.losses import neutral_priors
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
 from voxels.rendering.images import RenderConfig, render_views
-from voxels.train_step import TrainConfig, World, init_state, learn, look, train_step
+from voxels.train_step import (
+    TrainConfig,
+    World,
+    init_state,
+    learn,
+    look,
+    pixel_variance,
+    render_moments,
+    train_step,
+)
 
 CONFIG = WorldConfig(shape=(6, 6, 6), num_houses=1)
 RUN_KEY = jax.random.key(7)
@@ -69,9 +79,9 @@ def test_both_doors_take_the_same_step(setting):
     _, _, guide, world, _, compiled, first, second = setting
     state = first_state(setting)
     whole, _ = compiled(RUN_KEY, state, world)
-    draw, query, key = first(RUN_KEY, state, world)
-    pull = guide.pull(guide.data, key, query)
-    halves, _ = second(state, world, draw, pull)
+    seen = first(RUN_KEY, state, world)
+    pull = guide.pull(guide.data, seen.key, seen.query)
+    halves, _ = second(state, world, seen, pull)
     for a, b in zip(jax.tree.leaves(whole.grid), jax.tree.leaves(halves.grid), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
@@ -79,12 +89,52 @@ def test_both_doors_take_the_same_step(setting):
 def test_bad_cotangents_are_counted_and_change_nothing_else(setting):
     _, _, guide, world, _, _, first, second = setting
     state = first_state(setting)
-    draw, query, key = first(RUN_KEY, state, world)
-    pull = guide.pull(guide.data, key, query)
+    seen = first(RUN_KEY, state, world)
+    pull = guide.pull(guide.data, seen.key, seen.query)
     spoiled = pull._replace(gradient=pull.gradient.at[0, 0, 0].set(jnp.nan))
-    new, metrics = second(state, world, draw, spoiled)
+    new, metrics = second(state, world, seen, spoiled)
     assert float(metrics["num_bad_cotangents"]) == 3
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(new.grid))
+
+
+def test_moments_are_those_of_the_pictures_of_all_worlds_the_chances_stand_for():
+    """Every one of 3^4 worlds of four cells and two materials, rendered by itself."""
+    random = np.random.default_rng(3)
+    shape, num_cells = (2, 2, 1), 4
+    logits = random.normal(size=shape)
+    materials = random.normal(size=(*shape, 2))
+    chance = 1 / (1 + np.exp(-logits.ravel()))
+    share = np.asarray(jax.nn.softmax(jnp.asarray(materials))).reshape(num_cells, 2)
+    lit, sky = jnp.asarray(random.random((2, 6, 3)), jnp.float32), jnp.full(3, 0.4)
+    cameras = jax.tree.map(jnp.asarray, orbit_cameras(CONFIG, 1, 12, 12))
+    render = RenderConfig(rows=12, cols=12, shape=shape, has_geometry=False)
+    world = World(cameras, lit, sky, neutral_priors(2), None)
+    config = TrainConfig(render=render)
+    view = jnp.arange(1)
+    picture = jax.jit(
+        lambda grid: render_moments(config, grid, world, view, jnp.zeros((), jnp.int32))
+    )
+    grid = VoxelGrid(jnp.asarray(logits, jnp.float32), jnp.asarray(materials, jnp.float32))
+    mean, square = 0.0, 0.0
+    for kinds in itertools.product((-1, 0, 1), repeat=num_cells):
+        likely = [
+            1 - chance[i] if kind < 0 else chance[i] * share[i, kind]
+            for i, kind in enumerate(kinds)
+        ]
+        kind = np.reshape(kinds, shape)
+        pure = VoxelGrid(
+            jnp.where(jnp.asarray(kind) < 0, -90.0, 90.0),
+            90.0 * jax.nn.one_hot(jnp.maximum(kind, 0), 2),
+        )
+        color = np.asarray(picture(pure), np.float64)[..., :3]
+        mean = mean + np.prod(likely) * color
+        square = square + np.prod(likely) * (color**2).sum(-1)
+    moments = picture(grid)
+    np.testing.assert_allclose(moments[..., :3], mean, atol=2e-6)
+    np.testing.assert_allclose(moments[..., 3], square, atol=2e-6)
+    variance = (square - (mean**2).sum(-1)) / 3
+    np.testing.assert_allclose(pixel_variance(moments), variance, atol=2e-6)
+    assert variance.max() > 0.01
 
 
 def test_opaque_guides_are_refused_inside_jit(setting):
@@ -98,7 +148,7 @@ def test_opaque_guides_are_refused_inside_jit(setting):
     ("change", "message"),
     [
         ({"learning_rate": 0.0}, "learning rates"),
-        ({"hardness_end": 2.0}, "hardness_end"),
+        ({"variance_end": -1.0}, "variance"),
         ({"num_steps": 0}, "num_steps"),
     ],
 )

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from ..schedules import linear
+from .protocol import Pull
 
 Variant = Literal["sds", "ism"]
 # (x_t, abar of each image, whether with the prompt) -> eps_hat
@@ -74,6 +75,21 @@ def signal_shares(config: DistillationConfig) -> Float[Array, " steps"]:
     """abar for every step of the schedule, falling."""
     beta = jnp.square(jnp.linspace(config.beta_start**0.5, config.beta_end**0.5, config.num_steps))
     return jnp.cumprod(1.0 - beta)
+
+
+def pull_by_denoiser(
+    config: DistillationConfig,
+    key: Key[Array, ""],
+    denoiser: Denoiser,
+    images: Float[Array, "views rows cols 3"],
+    progress: Float[Array, ""],
+) -> Pull:
+    """Distils images in [0, 1]; dL / d image is the cotangent over the number of values."""
+    out = distill(config, key, denoiser, 2.0 * images - 1.0, progress)
+    count = images[0].size
+    size = jnp.sqrt(jnp.sum(jnp.square(out.gradient), axis=(1, 2, 3)) / count)
+    metrics = {"guide_norm": jnp.mean(size), "guide_level": jnp.mean(out.level / config.num_steps)}
+    return Pull(2.0 * out.gradient / count, size, metrics)
 
 
 def distill(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
-from .distillation import DistillationConfig, distill
+from .distillation import DistillationConfig, pull_by_denoiser
 from .protocol import Guidance, Pull, Query
 
 
@@ -63,19 +63,15 @@ def mixture(
 
 
 def pull(config: DistillationConfig, data: MixtureData, key: Key[Array, ""], query: Query) -> Pull:
-    """Distils; dL / d image is the cotangent over the number of pixels and channels."""
-    z = 2.0 * query.images - 1.0
-    modes = 2.0 * (data.images[:, query.views].astype(z.dtype) / 255.0) - 1.0
+    """Distils towards the pictures of the cameras asked for."""
+    dtype = query.images.dtype
+    modes = 2.0 * (data.images[:, query.views].astype(dtype) / 255.0) - 1.0
 
     def denoiser(noisy: Array, abar: Array, is_prompted: bool) -> Array:
         shares = data.prompt if is_prompted else data.prior
         return mixture_noise(noisy, abar, modes, shares, data.spread)
 
-    out = distill(config, key, denoiser, z, query.progress)
-    count = z[0].size
-    size = jnp.sqrt(jnp.sum(jnp.square(out.gradient), axis=(1, 2, 3)) / count)
-    metrics = {"guide_norm": jnp.mean(size), "guide_level": jnp.mean(out.level / config.num_steps)}
-    return Pull(2.0 * out.gradient / count, size, metrics)
+    return pull_by_denoiser(config, key, denoiser, query.images, query.progress)
 
 
 def mixture_noise(

@@ -93,7 +93,7 @@ class Image(NamedTuple):
     """One rendered view.
 
     Attributes:
-      color: RGB over the sky.
+      color: RGB over the sky, or whatever features were asked for.
       alpha: what hides the sky, 0 to 1.
       distance: metres along the ray to what is seen, averaged by how much of it is seen;
         infinite where nothing is.
@@ -102,7 +102,7 @@ class Image(NamedTuple):
       overflow: (cell, tile) pairs or cells that found no room; the image is right where it is 0.
     """
 
-    color: Float[Array, "*views rows cols 3"]
+    color: Float[Array, "*views rows cols f"]
     alpha: Float[Array, "*views rows cols"]
     distance: Float[Array, "*views rows cols"]
     median: Float[Array, "*views rows cols"]
@@ -146,8 +146,8 @@ def render(
     config: RenderConfig,
     occupancy_logits: Float[Array, "x y z"],
     probs: Float[Array, "x y z materials"],
-    lit: Float[Array, "materials 6 3"],
-    sky: Float[Array, " 3"],
+    lit: Float[Array, "materials 6 f"],
+    sky: Float[Array, " f"],
     cameras: Cameras,
     view: Int[Array, ""] | int,
 ) -> Image:
@@ -155,8 +155,8 @@ def render(
 
     Args:
       occupancy_logits, probs: see `grid.temper` and `grid.harden`.
-      lit: colour of each material by face, see `palette.lit_colors`.
-      sky: colour behind everything.
+      lit: colour of each material by face, see `palette.lit_colors`; or any other features.
+      sky: the colour, or those features, behind everything.
       view: which of the cameras; out of range is clamped.
     """
     rays = grid_rays(config, cameras, view)
@@ -168,8 +168,8 @@ def render_views(
     config: RenderConfig,
     occupancy_logits: Float[Array, "x y z"],
     probs: Float[Array, "x y z materials"],
-    lit: Float[Array, "materials 6 3"],
-    sky: Float[Array, " 3"],
+    lit: Float[Array, "materials 6 f"],
+    sky: Float[Array, " f"],
     cameras: Cameras,
     views: Int[Array, " views"],
 ) -> Image:
@@ -271,7 +271,7 @@ def _finish(
 ) -> Image:
     facing = jnp.where(inverse_direction(rays.directions) > 0, -1.0, 1.0)
     color = gathered.features + gathered.transmittance[..., None] * jnp.asarray(sky).reshape(
-        1, 1, 3
+        1, 1, -1
     )
     alpha = _average(config, 1.0 - gathered.transmittance)
     weight = _average(config, jnp.sum(gathered.axis_weight, axis=-1))

@@ -1,0 +1,272 @@
+"""How fast the block-world renderer is, against what one would write first and against natives.
+
+    python benchmarks/voxels.py                   everything, three minutes on two cores
+    python benchmarks/voxels.py --parts soft hard
+
+Peers: a half-voxel march in JAX (checkpointed, inexact), a DDA in numba on all cores (forward
+only), and Embree through trimesh (first hit only). Times are the least of several calls after
+compilation, each part in a process of its own; compile times are without a cache of programs.
+Writes benchmarks/results/voxels_BACKEND.json; parts not run keep their numbers.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+# the folder of this script would hide the package `voxels`
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measuring
+
+_PARTS = ("soft", "hard", "large", "compilation")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Measures the voxel renderer."""
+
+    parts: tuple[str, ...] = _PARTS
+    """Any of soft, hard, large, compilation."""
+
+
+def soft() -> dict[str, Any]:
+    """A 64 x 48 x 64 fog at 256 x 256: forward, and forward with backward."""
+    import jax
+    import numpy as np
+
+    from benchmarks.peers.voxel_tracers import dda_call, naive_march
+    from voxels.rendering.crossings import axis_features
+    from voxels.rendering.ray_march import MarchConfig, composite_march
+
+    shape, pixels = (64, 48, 64), 256
+    logits, probs = _fog(shape)
+    eye, _, directions = _view(shape, pixels)
+    arguments = (logits, probs, _lit(), eye, directions)
+    march = functools.partial(composite_march, MarchConfig(has_geometry=False))
+    naive = functools.partial(naive_march, shape)
+    ours, both = _least(jax.jit(march), *arguments), _least(_gradient(march), *arguments)
+    naive_forward = _least(jax.jit(naive), *arguments, repeats=3)
+    naive_both = _least(_gradient(naive), *arguments, repeats=2)
+    features = axis_features(probs, _lit(), eye)
+    call, out = dda_call(jax.nn.sigmoid(logits), features, eye, directions)
+    native = _least(call)
+    gap = np.abs(out[:, :3] - np.asarray(march(*arguments).features).reshape(-1, 3)).max()
+    return {
+        "forward_ms": ours,
+        "forward_backward_ms": both,
+        "naive_forward_ms": naive_forward,
+        "naive_forward_backward_ms": naive_both,
+        "numba_forward_ms": native,
+        "times_naive_forward": naive_forward / ours,
+        "times_naive_forward_backward": naive_both / both,
+        "ours_over_numba": ours / native,
+        "largest_difference_to_numba": float(gap),
+    }
+
+
+def hard() -> dict[str, Any]:
+    """A 64 x 48 x 64 terrain at 512 x 512: first hits, and both soft backends on the same world."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from benchmarks.peers.voxel_tracers import dda_call, embree_call
+    from voxels.block_map import exposed_faces
+    from voxels.procedural import WorldConfig, make_world
+    from voxels.rendering.crossings import axis_features
+    from voxels.rendering.first_hit import HitConfig, composite_hard, find_hits
+    from voxels.rendering.ray_march import MarchConfig, composite_march
+    from voxels.rendering.splat import SplatConfig, composite_splat
+
+    shape, pixels = (64, 48, 64), 512
+    block_map = make_world(WorldConfig(shape=shape, num_houses=6, num_towers=4), 0)
+    logits = jnp.asarray(np.where(block_map.is_solid, 5.0, -5.0), jnp.float32)
+    probs = jnp.asarray(np.eye(8, dtype=np.float32)[block_map.materials][..., 1:])
+    eye, frame, directions = _view(shape, pixels)
+    flat_logits, flat_probs = logits.reshape(-1), probs.reshape(-1, 7)
+    config = HitConfig(shape=shape)
+    hit = functools.partial(composite_hard, config, None)
+    arguments = (flat_logits, flat_probs, _lit(), eye, directions)
+    search = jax.jit(functools.partial(find_hits, config))
+    hits_only = _least(search, block_map.is_solid, eye, directions)
+    ours, both = _least(jax.jit(hit), *arguments), _least(_gradient(hit), *arguments)
+    embree = _least(embree_call(block_map, eye, directions))
+    features = axis_features(probs, _lit(), eye)
+    solid = (logits > 0).astype(jnp.float32)
+    native = _least(dda_call(solid, features, eye, directions)[0])
+    flat = np.flatnonzero(exposed_faces(block_map.materials).any(-1))
+    listed = jnp.asarray(flat, jnp.int32)
+    splat_config = SplatConfig(shape=shape, max_pairs=1 << 17)
+
+    def splat(logits, probs, lit, eye, directions):
+        return composite_splat(
+            splat_config, listed, logits, probs, lit, eye, frame, directions
+        ).composite
+
+    sparse = (flat_logits[flat], flat_probs[flat], _lit(), eye, directions)
+    march = functools.partial(composite_march, MarchConfig(has_geometry=False))
+    dense = (logits, probs, _lit(), eye, directions)
+    return {
+        "first_hit_ms": hits_only,
+        "hard_forward_ms": ours,
+        "hard_forward_backward_ms": both,
+        "embree_first_hit_ms": embree,
+        "first_hit_over_embree": hits_only / embree,
+        "hard_forward_over_embree": ours / embree,
+        "numba_hard_ms": native,
+        "listed_cells": len(flat),
+        "splat_forward_ms": _least(jax.jit(splat), *sparse, repeats=3),
+        "splat_forward_backward_ms": _least(_gradient(splat), *sparse, repeats=3),
+        "march_forward_ms": _least(jax.jit(march), *dense, repeats=3),
+        "march_forward_backward_ms": _least(_gradient(march), *dense, repeats=3),
+    }
+
+
+def large() -> dict[str, Any]:
+    """A 256 x 256 x 256 terrain at 512 x 512, with parameters for its exposed cells only."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from voxels.block_map import exposed_faces
+    from voxels.procedural import WorldConfig, make_world
+    from voxels.rendering.first_hit import HitConfig, composite_hard
+
+    shape, pixels = (256, 256, 256), 512
+    block_map = make_world(WorldConfig(shape=shape, num_houses=6, num_towers=4), 0)
+    flat = np.flatnonzero(exposed_faces(block_map.materials).any(-1)).astype(np.int32)
+    material = block_map.materials.reshape(-1)[flat]
+    eye, _, directions = _view(shape, pixels)
+    hit = functools.partial(composite_hard, HitConfig(shape=shape), jnp.asarray(flat))
+    materials = jnp.asarray(np.eye(8, dtype=np.float32)[material][:, 1:])
+    arguments = (jnp.full(len(flat), 5.0), materials, _lit(), eye, directions)
+    del block_map
+    return {
+        "listed_cells": len(flat),
+        "hard_forward_ms": _least(jax.jit(hit), *arguments, repeats=3),
+        "hard_forward_backward_ms": _least(_gradient(hit), *arguments, repeats=3),
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def compilation() -> dict[str, Any]:
+    """Seconds to compile each program, and how many programs two maps and two cameras need."""
+    import jax
+
+    from voxels.rendering.first_hit import HitConfig, composite_hard
+    from voxels.rendering.ray_march import MarchConfig, composite_march
+
+    shape, pixels = (64, 48, 64), 256
+    logits, probs = _fog(shape)
+    eye, _, directions = _view(shape, pixels)
+    march = functools.partial(composite_march, MarchConfig(has_geometry=False))
+    hit = functools.partial(composite_hard, HitConfig(shape=shape), None)
+    dense = (logits, probs, _lit(), eye, directions)
+    flat = (logits.reshape(-1), probs.reshape(-1, 7), _lit(), eye, directions)
+    numbers = {}
+    for name, program, arguments in (
+        ("march_forward", jax.jit(march), dense),
+        ("march_forward_backward", _gradient(march), dense),
+        ("hard_forward", jax.jit(hit), flat),
+        ("hard_forward_backward", _gradient(hit), flat),
+    ):
+        begun = time.perf_counter()
+        program.lower(*arguments).compile()
+        numbers[f"{name}_s"] = time.perf_counter() - begun
+        for shift in (0.0, 3.7):
+            moved = (arguments[0] + shift, *arguments[1:3], eye + shift, directions)
+            jax.block_until_ready(program(*moved))
+        numbers[f"{name}_programs"] = program._cache_size()
+    return numbers
+
+
+def main(asked: Parts) -> None:
+    """Runs the parts asked for and merges their numbers into the results file."""
+    wrong = [part for part in asked.parts if part not in _PARTS]
+    if wrong:
+        raise SystemExit(f"no parts {wrong}; parts: {', '.join(_PARTS)}")
+    values: dict[str, Any] = {}
+    backend = measuring.in_fresh_process(measuring.describe_machine)["backend"]
+    known = measuring.RESULTS / f"voxels_{backend}.json"
+    if known.exists():
+        values |= {k: v for k, v in json.loads(known.read_text()).items() if k in _PARTS}
+    calls = {"soft": soft, "hard": hard, "large": large, "compilation": compilation}
+    for part in asked.parts:
+        values[part] = measuring.in_fresh_process(calls[part], is_cold=part == "compilation")
+        print(part, json.dumps(values[part]), flush=True)
+    measuring.write("voxels", values)
+
+
+def _lit() -> Any:
+    from voxels.palette import daylight, lit_colors, terrain_palette
+
+    return lit_colors(terrain_palette(), daylight())
+
+
+def _fog(shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    """Every cell a little there, of mixed materials."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    logits = random.normal(size=shape) * 2 - 2
+    probs = random.dirichlet(np.ones(7), shape)
+    return jnp.asarray(logits, jnp.float32), jnp.asarray(probs, jnp.float32)
+
+
+def _view(shape: tuple[int, int, int], pixels: int) -> tuple[Any, Any, Any]:
+    """An eye above a corner that sees the whole grid; its frame and directions."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from voxels.procedural import look_at
+    from voxels.rendering.binning import Frame
+
+    size = np.array(shape, float)
+    pose = look_at(size * [1.2, 1.1, 1.3], size * [0.5, 0.3, 0.5])
+    focal = pixels / 2 / np.tan(np.radians(30))
+    x = (np.arange(pixels) + 0.5 - pixels / 2) / focal
+    grid = np.stack(np.broadcast_arrays(x[None, :], -x[:, None], -1.0), axis=-1)
+    directions = grid @ pose[:3, :3].T
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    parts = (pose[:3, :3], [focal] * 2, [pixels / 2] * 2)
+    frame = Frame(*(jnp.asarray(part, jnp.float32) for part in parts))
+    return jnp.asarray(pose[:3, 3], jnp.float32), frame, jnp.asarray(directions, jnp.float32)
+
+
+def _gradient(render: Any) -> Any:
+    """Value and gradient of a loss on all colours."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss(logits, probs, lit, *rest):
+        out = render(logits, probs, lit, *rest)
+        return jnp.sum(jnp.square(out.features)) + jnp.sum(out.transmittance)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+
+
+def _least(function: Any, *arguments: Any, repeats: int = 5) -> float:
+    """Least time of a call in milliseconds, after one that compiles."""
+    import jax
+
+    jax.block_until_ready(function(*arguments))
+    least = math.inf
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        least = min(least, time.perf_counter() - begun)
+    return 1000 * least
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Parts))
