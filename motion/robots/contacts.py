@@ -1,4 +1,9 @@
-"""The shapes of a robot: which touch the floor, and where their lowest points are."""
+"""The shapes of a robot: which touch the floor, and where their lowest points are.
+
+A box that meets the floor becomes four spheres at the corners of its middle plane, as thick as the
+box: flat on the floor it touches in the same four points. MJX's own contact of a box with a plane
+keeps only the corners near the deepest one, and then differs from the C engine.
+"""
 
 from collections.abc import Sequence
 
@@ -35,7 +40,9 @@ def set_floor_contacts(spec: mujoco.MjSpec, feet: Sequence[str], collision: str)
                 "give it a box, capsule or sphere"
             )
         if collision == "floor" or body.name in feet:
-            touching.extend(shapes)
+            for shape in shapes:
+                is_box = shape.type == mujoco.mjtGeom.mjGEOM_BOX
+                touching.extend(_corner_spheres(body, shape) if is_box else [shape])
     for number, geom in enumerate(touching):
         if not geom.name:
             geom.name = f"{geom.parent.name}_shape_{number}"
@@ -86,14 +93,16 @@ def spheres_of(
         first = model.body_geomadr[body_id]
         geoms = range(first, first + model.body_geomnum[body_id]) if first >= 0 else ()
         for geom in geoms:
-            kind, size = model.geom_type[geom], model.geom_size[geom]
+            kind, size = kinds(int(model.geom_type[geom])), model.geom_size[geom]
             if kind in (kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER):
                 points, around = [[0, 0, -size[1]], [0, 0, size[1]]], size[0]
             elif kind == kinds.mjGEOM_BOX:
                 corners = np.stack(np.meshgrid(*[[-1, 1]] * 3), -1).reshape(-1, 3)
                 points, around = corners * size, 0.0
-            elif kind in (kinds.mjGEOM_SPHERE, kinds.mjGEOM_ELLIPSOID):
-                points, around = [[0, 0, 0]], float(np.min(size[: 3 if kind == 4 else 1]))
+            elif kind == kinds.mjGEOM_SPHERE:
+                points, around = [[0, 0, 0]], size[0]
+            elif kind == kinds.mjGEOM_ELLIPSOID:
+                points, around = [[0, 0, 0]], size.min()
             else:
                 continue
             rotation = np.zeros(9)
@@ -107,6 +116,28 @@ def spheres_of(
         np.asarray(offset, float).reshape(-1, 3),
         np.asarray(radius, float),
     )
+
+
+def _corner_spheres(body: mujoco.MjsBody, box: mujoco.MjsGeom) -> list[mujoco.MjsGeom]:
+    thin = int(np.argmin(box.size))
+    rotation = np.zeros(9)
+    mujoco.mju_quat2Mat(rotation, np.asarray(box.quat))
+    spheres = []
+    for first in (-1.0, 1.0):
+        for second in (-1.0, 1.0):
+            corner = np.insert([first, second], thin, 0.0) * box.size
+            place = np.asarray(box.pos) + rotation.reshape(3, 3) @ corner
+            spheres.append(
+                body.add_geom(
+                    type=mujoco.mjtGeom.mjGEOM_SPHERE,
+                    pos=place.tolist(),
+                    size=[box.size[thin], 0.0, 0.0],
+                    mass=0.0,
+                    group=_COLLISION_GROUP,
+                    rgba=box.rgba,
+                )
+            )
+    return spheres
 
 
 def _floor(spec: mujoco.MjSpec) -> mujoco.MjsGeom:

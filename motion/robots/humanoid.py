@@ -12,6 +12,7 @@ import mujoco
 
 from .description import CollisionSet, Motor, Robot, RobotDescription, build_robot
 
+Vector = tuple[float | int, float | int, float | int]
 STATURE = 1.70
 MASS = 62.0
 
@@ -21,7 +22,7 @@ _X, _Y, _Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 
 class _Joint(NamedTuple):
     name: str
-    axis: tuple[float, float, float]
+    axis: Vector
     low: float
     high: float
 
@@ -144,7 +145,7 @@ def _add_arm(torso: mujoco.MjsBody, side: str, sign: float) -> None:
 def _body(
     parent: mujoco.MjsBody,
     name: str,
-    pos: tuple[float, float, float],
+    pos: Vector,
     joints: tuple[_Joint, ...],
     side: str,
 ) -> mujoco.MjsBody:
@@ -167,8 +168,8 @@ def _body(
 
 def _capsule(
     body: mujoco.MjsBody,
-    start: tuple[float, float, float],
-    end: tuple[float, float, float],
+    start: Vector,
+    end: Vector,
     radius: float,
     share: float,
 ) -> None:
