@@ -62,7 +62,7 @@ def builtin_clip(robot: Robot, name: str) -> Clip:
         raise ValueError(f"no built-in clip {name!r}; built-in clips: {', '.join(_PROGRAMS)}")
     curves = _PROGRAMS[name]()
     times = np.arange(round(curves.seconds * FPS) + 1) / FPS
-    stance = planted_feet.default_stance(robot)
+    stance = planted_feet.balanced_stance(robot)
     size = robot.default_root_height
     left, right = stance.foot_position[:2, :2]
     along = _follow(curves.sway, times)[:, None]

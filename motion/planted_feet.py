@@ -16,6 +16,9 @@ from .robots import Robot
 _ITERATIONS = 30
 _DAMPING = 1e-6
 _TOLERANCE = 1e-5
+_OFFSETS = tuple(0.005 * step for step in range(8))
+"""Metres before the ankles tried for the centre of mass."""
+_PATIENCE = 3.0
 _LEG_WORDS = ("hip", "knee", "ankle")
 
 
@@ -62,6 +65,30 @@ def default_stance(robot: Robot) -> Stance:
         data.xpos[ids].copy(),
         data.xmat[ids].reshape(-1, 3, 3).copy(),
     )
+
+
+def balanced_stance(robot: Robot) -> Stance:
+    """The default stance with the centre of mass moved to where the robot stands longest by itself.
+
+    Motors that hold angles give way under load, so a robot whose weight is not right over its
+    ankles leans ever further; where it does so slowest is found by trying.
+    """
+    stance = default_stance(robot)
+    ankle = float(np.mean(stance.foot_position[:, 0]))
+    best, longest = stance, -1.0
+    for offset in _OFFSETS:
+        tried = stance._replace(centre=np.array([ankle + offset, stance.centre[1]]))
+        wish = Wish(
+            height=np.array([robot.default_root_height]),
+            rotation=np.array([[1.0, 0.0, 0.0, 0.0]]),
+            centre=tried.centre[None],
+            foot_position=stance.foot_position[None],
+            joints=np.asarray(robot.default_joint_position, float)[None],
+        )
+        seconds = _standing_seconds(robot, solve(robot, wish)[0])
+        if seconds > longest + 1e-9:
+            best, longest = tried, seconds
+    return best
 
 
 def leg_joints(robot: Robot) -> tuple[int, ...]:
@@ -130,6 +157,19 @@ def solve(robot: Robot, wish: Wish) -> Float[np.ndarray, "frames nq"]:
             )
         found[frame] = data.qpos
     return found
+
+
+def _standing_seconds(robot: Robot, qpos: Float[np.ndarray, " nq"]) -> float:
+    """How long the motors alone keep a pose, less what it moved meanwhile."""
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[:] = qpos
+    data.ctrl[:] = qpos[7:]
+    steps = round(_PATIENCE / model.opt.timestep)
+    for step in range(steps):
+        mujoco.mj_step(model, data)
+        if abs(data.qpos[2] - qpos[2]) > 0.25 * qpos[2]:
+            return step * model.opt.timestep
+    return _PATIENCE + 1.0 / (1.0 + float(np.linalg.norm(data.qpos - qpos)))
 
 
 def _kinematics(robot: Robot, data: mujoco.MjData) -> None:
