@@ -29,11 +29,12 @@ def set_floor_contacts(spec: mujoco.MjSpec, feet: Sequence[str], collision: str)
     floor = _floor(spec)
     if collision == "file":
         return
+    paired = {name for pair in spec.pairs for name in (pair.geomname1, pair.geomname2)}
     for pair in list(spec.pairs):
         spec.delete(pair)
     touching = []
     for body in spec.bodies[1:]:
-        shapes = _collision_shapes(body)
+        shapes = _collision_shapes(body, paired)
         if body.name in feet and not shapes:
             raise ValueError(
                 f"foot {body.name} has no shape to stand on; meshes do not count, "
@@ -154,7 +155,15 @@ def _floor(spec: mujoco.MjSpec) -> mujoco.MjsGeom:
     )
 
 
-def _collision_shapes(body: mujoco.MjsBody) -> list[mujoco.MjsGeom]:
-    shapes = [g for g in body.geoms if g.type != mujoco.mjtGeom.mjGEOM_MESH]
-    marked = [g for g in shapes if g.contype or g.conaffinity or g.group == _COLLISION_GROUP]
-    return marked
+def _collision_shapes(body: mujoco.MjsBody, paired: set[str]) -> list[mujoco.MjsGeom]:
+    return [
+        geom
+        for geom in body.geoms
+        if geom.type != mujoco.mjtGeom.mjGEOM_MESH
+        and (
+            geom.contype
+            or geom.conaffinity
+            or geom.group == _COLLISION_GROUP
+            or geom.name in paired
+        )
+    ]

@@ -201,6 +201,8 @@ def build_robot(
     known = [motor for motor in motors if motor is not None]
     _set_motors(spec, hinges, known)
     contacts.set_floor_contacts(spec, description.feet, collision)
+    for key in list(spec.keys):
+        spec.delete(key)
     model = spec.compile()
     default = np.array([_match(description.default_pose, j.name) or 0.0 for j in hinges])
     lower, upper = _limits(model, [joint.name for joint in hinges])

@@ -17,7 +17,7 @@ _STANDING_KEYS = ("home", "stand", "default", "knees_bent")
 
 
 def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
-    """Describes a robot by its file alone; keyframes are taken out of `spec`.
+    """Describes a robot by its file alone.
 
     Feet are bodies so named at the ends of the tree, end effectors the other ends as well (a head
     apart), the anchor is the torso or else the root. Motors take stiffness and damping from
@@ -113,7 +113,5 @@ def _default_pose(spec: mujoco.MjSpec) -> tuple[tuple[str, float], ...]:
     named = [key for key in usable if key.name in _STANDING_KEYS]
     pose: tuple[tuple[str, float], ...] = ()
     for key in (named or usable)[:1]:
-        pose = tuple((n, float(v)) for n, v in zip(hinges, key.qpos[7:], strict=True))
-    for key in keys:
-        spec.delete(key)
+        pose = tuple((n, float(v)) for n, v in zip(hinges, list(key.qpos)[7:], strict=True))
     return pose
