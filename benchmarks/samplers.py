@@ -1,6 +1,6 @@
 """Weighted draws and updates against what else there is, from 2^16 to 2^28 items and beyond.
 
-    python benchmarks/samplers.py                        everything, 10 minutes on two cores
+    python benchmarks/samplers.py                        everything, minutes on two cores
     python benchmarks/samplers.py --sizes 16 20 --batches 4096
 
 Every sampler holds N weights, draws a batch with replacement and writes new weights at the items
@@ -33,7 +33,7 @@ _NEEDS = {
     "flashbax bincount": "flashbax",
     "compiled sum tree": "numba",
 }
-_SECONDS_EACH = 1.5
+_SECONDS_EACH = 0.5
 _DRAWS_CHECKED = 2**20
 _DRIFT_ITEMS, _DRIFT_BATCH, _DRIFT_UPDATES = 2**16, 1024, 2000
 
@@ -51,24 +51,25 @@ class Sizes:
     """Only these; default: all that are installed."""
 
 
-def measure(name: str, log2_items: int, batch: int) -> dict[str, Any]:
-    """Times one sampler and checks what it draws."""
-    import numpy as np
-
+def measure(name: str, log2_items: int, batches: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Times one sampler at one size and checks what it draws."""
     from benchmarks.peers.index_samplers import SAMPLERS
 
-    num_items = 2**log2_items
-    sampler = SAMPLERS[name](num_items, batch)
-    # whatever the sampler draws with, so that handing over costs no copy
-    values = _values(name, batch)
+    return [
+        _measure(SAMPLERS[name](2**log2_items, batch), name, log2_items, batch) for batch in batches
+    ]
+
+
+def _measure(sampler: Any, name: str, log2_items: int, batch: int) -> dict[str, Any]:
+    import numpy as np
+
     seeds = iter(range(10**6))
-    drawn = [np.asarray(sampler.draw(next(seeds)))]
+    drawn: list[Any] = []
     draw = _median(lambda: drawn.append(sampler.draw(next(seeds))))
-    while len(drawn) * batch < _DRAWS_CHECKED and draw < 0.5:
+    while len(drawn) * batch < _DRAWS_CHECKED and draw < 0.1:
         drawn.append(sampler.draw(next(seeds)))
-    check = check_draws(np.concatenate([np.asarray(part) for part in drawn]), num_items)
-    index = drawn[-1]
-    update = _median(lambda: sampler.update(index, values))
+    check = check_draws(np.concatenate([np.asarray(part) for part in drawn]), 2**log2_items)
+    update = _median(functools.partial(sampler.update, drawn[-1], _values(name, batch)))
     return {
         "sampler": name,
         "log2_items": log2_items,
@@ -152,11 +153,11 @@ def main() -> None:
     for name, size in cases:
         if 2**size > getattr(SAMPLERS[name], "largest", 2**size):
             continue
-        for batch in flags.batches:
-            row = measuring.in_fresh_process(functools.partial(measure, name, size, batch))
-            rows.append(row)
+        found = measuring.in_fresh_process(functools.partial(measure, name, size, flags.batches))
+        rows += found
+        for row in found:
             print(
-                f"  2^{size} items, batch {batch:8d}: {name:24s} draw "
+                f"  2^{size} items, batch {row['batch']:8d}: {name:24s} draw "
                 f"{row['draw_milliseconds']:9.2f} ms, update {row['update_milliseconds']:9.2f} ms, "
                 f"{'correct' if row['draws_are_correct'] else 'NOT CORRECT'}",
                 flush=True,

@@ -28,7 +28,133 @@ def samplers_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"samplers": samplers_table}
+def nerf_step_table() -> str:
+    """Where the time of a train step goes."""
+    found = read("nerf_throughput_cpu")
+    rows = [
+        [name, f"{ms:.1f}", f"{100 * found['parts_share'][name]:.0f} %"]
+        for name, ms in found["parts_milliseconds"].items()
+    ]
+    total = f"**{found['train']['milliseconds_per_step']:.1f}**"
+    return _table(["part", "ms", "share"], [*rows, ["step", total, ""]])
+
+
+def nerf_cost_table() -> str:
+    """Rates, start and memory of the radiance-field job."""
+    found = read("nerf_throughput_cpu")
+    train, image = found["train"], found["image"]
+    cold, second = found["first_start"], found["second_start"]
+    rows = [
+        ["training", f"{train['rays_per_second'] / 1e3:.0f} k rays/s"],
+        ["", f"{train['samples_per_second'] / 1e6:.2f} M samples/s"],
+        [f"rendering {image['cols']} x {image['rows']}", f"{image['seconds']:.1f} s"],
+        ["peak memory", f"{found['peak_memory_mb'] / 1e3:.1f} GB"],
+        ["first step after, nothing compiled yet", f"{cold['first_step_seconds']:.0f} s"],
+        ["of which compiling", f"{cold['compile_seconds']:.0f} s"],
+        ["first step after, second start", f"{second['first_step_seconds']:.1f} s"],
+    ]
+    shares = found["sampler_share"]
+    rows += [[f"`{name}` in a step", f"{100 * share:.1f} %"] for name, share in shares.items()]
+    return _table(["", ""], rows)
+
+
+def nerf_peer_table() -> str:
+    """The same training by PyTorch."""
+    found = read("nerf_peer_cpu")
+    rows = [
+        [
+            str(ours["steps"]),
+            f"{ours['seconds']:.0f}",
+            f"{theirs['seconds']:.0f}",
+            f"{ours['psnr']:.2f}",
+            f"{theirs['psnr']:.2f}",
+        ]
+        for ours, theirs in zip(found["ours"]["curve"], found["peer"]["curve"], strict=True)
+    ]
+    rates = found["ratios"]["rays_per_second"]
+    table = _table(["steps", "s, ours", "s, PyTorch", "dB, ours", "dB, PyTorch"], rows)
+    return (
+        f"{table}\n\nRays per second: {rates['ours']:.0f} against {rates['peer']:.0f}, "
+        f"{found['ratios']['speedup_per_ray']:.1f} times."
+    )
+
+
+def nerf_quality_table() -> str:
+    """What a given time of training reaches."""
+    rows = []
+    for part, unit in (("small", "cpu_seconds"), ("lego", "seconds")):
+        path = RESULTS / f"nerf_{part}_cpu.json"
+        for run in json.loads(path.read_text())["runs"] if path.exists() else []:
+            scene = run.get("scene", "Blender lego, 400 x 400")
+            last = run["curve"][-1]
+            asked = f"{run[f'asked_{unit}']:.0f} {unit.replace('_', ' ').replace('cpu', 'CPU')}"
+            rows.append(
+                [scene, asked, str(run["steps"]), f"{last['psnr']:.2f}", f"{last['ssim']:.3f}"]
+            )
+    return _table(["scene", "training", "steps", "PSNR (dB)", "SSIM"], rows)
+
+
+def sampler_speed_table() -> str:
+    """Draw and update against peers; wrong ones are marked."""
+    found = read("samplers_cpu")
+    drift = {name: error for name, error in found["drift_of_total"].items() if error > 1e-5}
+    sizes = sorted({row["log2_items"] for row in found["rows"]})
+    tables = []
+    for batch in sorted({row["batch"] for row in found["rows"]}):
+        rows = []
+        for name in dict.fromkeys(row["sampler"] for row in found["rows"]):
+            cells = []
+            for size in sizes:
+                case = [
+                    row
+                    for row in found["rows"]
+                    if (row["sampler"], row["log2_items"], row["batch"]) == (name, size, batch)
+                ]
+                cells.append(_speed_cell(case[0]) if case else "")
+            rows.append([name, *cells, _faults(name, drift)])
+        head = [f"batch {batch}", *(f"2^{size}" for size in sizes), "total"]
+        tables.append(_table(head, rows))
+    return "\n\n".join(tables)
+
+
+def _speed_cell(row: dict) -> str:
+    mark = "" if row["draws_are_correct"] else " **wrong**"
+    return f"{_short(row['draw_milliseconds'])} + {_short(row['update_milliseconds'])}{mark}"
+
+
+def _faults(name: str, drift: dict[str, float]) -> str:
+    return f"off by {100 * drift[name]:.0f} %" if name in drift else ""
+
+
+def motion_testbed_table() -> str:
+    """Cost of every motion sampler over the best one, per scenario of the synthetic learner."""
+    scenarios = read("motion_testbed_cpu")["scenarios"]
+    names = list(next(iter(scenarios.values())))
+    rows = []
+    for scenario, found in scenarios.items():
+        best = min(row["cost"] for row in found.values())
+        rows.append([scenario, *(f"{found[name]['cost'] / best:.2f}" for name in names)])
+    return _table(["scenario", *(f"`{name}`" for name in names)], rows)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+TABLES = {
+    "samplers": samplers_table,
+    "nerf_step": nerf_step_table,
+    "nerf_cost": nerf_cost_table,
+    "nerf_peer": nerf_peer_table,
+    "nerf_quality": nerf_quality_table,
+    "sampler_speed": sampler_speed_table,
+    "motion_testbed": motion_testbed_table,
+}
 
 
 def rewritten(text: str) -> str:

@@ -6,12 +6,14 @@ donation and checkpoints unchanged; configs are frozen dataclasses bound by `mak
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 State = TypeVar("State")
@@ -54,11 +56,13 @@ class Sampler(Generic[State]):
     """A sampler with its configuration bound.
 
     Attributes:
-      init: (key, *data) -> state. Large data enters here and lives in the state.
+      init: (key, *data, mask=None) -> state. Large data enters here and lives in the state. A
+        mask says which items may be drawn at all; samplers that know none raise ValueError.
       sample: (key, state, *query) -> Draw. Does not change the state.
       update: (state, draw, feedback) -> state. Uses no randomness.
       probabilities: state -> probability of every item, or None where there is no finite set.
       config: what was bound, for reports and error messages.
+      takes_mask: whether `init` knows masks.
     """
 
     init: Callable[..., State]
@@ -66,6 +70,7 @@ class Sampler(Generic[State]):
     update: Callable[[State, Draw, Feedback], State]
     probabilities: Callable[[State], Float[Array, "..."]] | None
     config: Any
+    takes_mask: bool = False
 
 
 def bind(
@@ -77,8 +82,16 @@ def bind(
 ) -> Sampler[State]:
     """Binds a module's functions to a config; the body of every `make`."""
 
-    def bound_init(key: Key[Array, ""], *data: Any) -> State:
-        return init(config, key, *data)
+    takes_mask = "mask" in inspect.signature(init).parameters
+
+    def bound_init(
+        key: Key[Array, ""], *data: Any, mask: Bool[Array, "..."] | None = None
+    ) -> State:
+        if mask is None:
+            return init(config, key, *data)
+        if not takes_mask:
+            raise ValueError(f"the sampler of {type(config).__name__} takes no mask")
+        return init(config, key, *data, mask=mask)
 
     def bound_sample(key: Key[Array, ""], state: State, *query: Any) -> Draw:
         return sample(config, key, state, *query)
@@ -97,7 +110,16 @@ def bind(
         update=bound_update,
         probabilities=None if probabilities is None else bound_probabilities,
         config=config,
+        takes_mask=takes_mask,
     )
+
+
+def check_mask(mask: Bool[Array, "..."], num_items: int) -> None:
+    """Raises ValueError unless there is one value per item and, where known, one True."""
+    if mask.size != num_items:
+        raise ValueError(f"the mask must have {num_items} values, got {mask.size}")
+    if not isinstance(mask, Tracer) and not bool(jnp.any(mask)):
+        raise ValueError("the mask forbids every item")
 
 
 def usable_rows(feedback: Feedback) -> Bool[Array, "n *rest"]:

@@ -12,7 +12,10 @@ _TINY = 1e-37
 
 
 def importance_weights(
-    probs: Float[Array, "*n"], num_items: int | Int[Array, ""], *, exponent: float | int = 1.0
+    probs: Float[Array, "*n"],
+    num_items: int | Int[Array, ""] | Float[Array, ""],
+    *,
+    exponent: float | int = 1.0,
 ) -> Float[Array, "*n"]:
     """Computes (u / q)^exponent: 1 is unbiased, 0 no correction at all.
 

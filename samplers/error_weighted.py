@@ -6,7 +6,8 @@ one last visited long ago keeps its standing among the others. Drawn with the ex
     q = (1 - λ) w / Σw + λ / N,   w = score^focus,
 
 so weights (1 / (N q))^correction are at most λ^-correction. λ is scheduled: 1 while warming up,
-then the uniform fraction, optionally back to 1 at the end.
+then the uniform fraction, optionally back to 1 at the end. With a mask, N counts the allowed items
+and the others are never drawn.
 
 Wins where few items hold most of the error and each is visited many times. With far more items
 than visits most scores are stale; `spatial` shares them between neighbours and does better.
@@ -18,7 +19,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from . import corrections, pyramid, pyramid_write, schedules, scores
 from .base import (
@@ -87,35 +88,49 @@ class ErrorWeightedState(NamedTuple):
       weights: per item score^focus, with the sums above.
       mean: running mean loss over all items.
       step: updates seen.
+      allowed: weight 1 for the items a mask allows; None: all.
     """
 
     weights: WeightPyramid
     mean: MeanLoss
     step: Int[Array, ""]
+    allowed: WeightPyramid | None = None
 
 
-def init(config: ErrorWeightedConfig, key: Key[Array, ""]) -> ErrorWeightedState:
-    """Starts with every item counting as average."""
+def init(
+    config: ErrorWeightedConfig, key: Key[Array, ""], *, mask: Bool[Array, "..."] | None = None
+) -> ErrorWeightedState:
+    """Starts with every item, or every item a mask allows, counting as average.
+
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
     del key
+    allowed = None if mask is None else pyramid.build_mask(mask, config.num_items)
+    start = jnp.ones(config.num_items, jnp.float32) if mask is None else mask.reshape(-1)
     return ErrorWeightedState(
-        weights=pyramid.build(jnp.ones(config.num_items, jnp.float32)),
+        weights=pyramid.build(start.astype(jnp.float32)),
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
+        allowed=allowed,
     )
 
 
 def probabilities(config: ErrorWeightedConfig, state: ErrorWeightedState) -> Float[Array, " items"]:
     """Gives the exact probability of every item, in O(N)."""
+    index = jnp.arange(config.num_items, dtype=jnp.int32)
     share = _uniform_fraction(config, state)
-    weighted = pyramid.probabilities(state.weights, config.num_items)
-    return (1.0 - share) * weighted + share / config.num_items
+    return pyramid.mixture_probability(state.weights, index, share, state.allowed)
 
 
 def sample(config: ErrorWeightedConfig, key: Key[Array, ""], state: ErrorWeightedState) -> Draw:
     """Draws items independently from the mixture of weighted and uniform."""
     share = _uniform_fraction(config, state)
-    items, probs = pyramid.draw(key, state.weights, config.batch_size, uniform_fraction=share)
-    weights = corrections.importance_weights(probs, config.num_items, exponent=config.correction)
+    items, probs = pyramid.draw(
+        key, state.weights, config.batch_size, uniform_fraction=share, prior=state.allowed
+    )
+    count = pyramid.num_allowed(state.allowed, config.num_items)
+    weights = corrections.importance_weights(probs, count, exponent=config.correction)
     return Draw(items=items, probs=probs, weights=weights)
 
 
@@ -127,7 +142,8 @@ def update(
     Rows of one item are averaged first. Rows that are invalid, non-finite or negative are ignored.
     """
     usable = usable_rows(feedback)
-    full = corrections.importance_weights(draw.probs, config.num_items)
+    count = pyramid.num_allowed(state.allowed, config.num_items)
+    full = corrections.importance_weights(draw.probs, count)
     mean = scores.update_mean_loss(
         state.mean, feedback.value, full, usable, decay=config.mean_decay
     )
@@ -141,7 +157,7 @@ def update(
             valid=usable & scores.is_due(state.step, config.update_frequency),
             blend_fn=lambda old, new: _blend(config, old, new),
         )
-    return ErrorWeightedState(weights=weights, mean=mean, step=state.step + 1)
+    return state._replace(weights=weights, mean=mean, step=state.step + 1)
 
 
 def make(config: ErrorWeightedConfig) -> Sampler[ErrorWeightedState]:

@@ -12,7 +12,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from . import corrections, priors, pyramid
 from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, check_items
@@ -62,21 +62,27 @@ class PriorWeightedConfig:
 
 
 class PriorWeightedState(NamedTuple):
-    """The prior per pixel, and the number of updates seen."""
+    """The prior per pixel, the number of updates seen, and the pixels a mask allows (None: all)."""
 
     weights: WeightPyramid
     step: Int[Array, ""]
+    allowed: WeightPyramid | None = None
 
 
 def init(
-    config: PriorWeightedConfig, key: Key[Array, ""], data: Shaped[Array, "..."]
+    config: PriorWeightedConfig,
+    key: Key[Array, ""],
+    data: Shaped[Array, "..."],
+    *,
+    mask: Bool[Array, "..."] | None = None,
 ) -> PriorWeightedState:
     """Computes the prior.
 
     Args:
       data: uint8 images [views, rows, cols, channels] for edges, else labels [views, rows, cols].
+      mask: False marks pixels that are never drawn.
     Raises:
-      ValueError: when the data have another size.
+      ValueError: when the data or the mask have another size, or nothing may be drawn.
     """
     del key
     expected = (config.num_views, config.rows, config.cols)
@@ -88,24 +94,34 @@ def init(
         strength = priors.label_boundaries(data)
     else:
         strength = priors.class_balance(data, config.num_classes)
+    strength, allowed = strength.reshape(-1), None
+    if mask is not None:
+        allowed = pyramid.build_mask(mask, config.num_items)
+        strength = jnp.where(mask.reshape(-1), strength, 0.0)
     return PriorWeightedState(
-        weights=pyramid.build(strength.reshape(-1), leaf_format=config.leaf_format),
+        weights=pyramid.build(strength, leaf_format=config.leaf_format),
         step=jnp.zeros((), jnp.int32),
+        allowed=allowed,
     )
 
 
 def probabilities(config: PriorWeightedConfig, state: PriorWeightedState) -> Float[Array, " items"]:
     """Gives the exact probability of every pixel, in O(N)."""
     index = jnp.arange(config.num_items, dtype=jnp.int32)
-    return pyramid.mixture_probability(state.weights, index, config.uniform_fraction)
+    return pyramid.mixture_probability(state.weights, index, config.uniform_fraction, state.allowed)
 
 
 def sample(config: PriorWeightedConfig, key: Key[Array, ""], state: PriorWeightedState) -> Draw:
     """Draws pixels (flat index) independently from the mixture of prior and uniform."""
     items, probs = pyramid.draw(
-        key, state.weights, config.batch_size, uniform_fraction=config.uniform_fraction
+        key,
+        state.weights,
+        config.batch_size,
+        uniform_fraction=config.uniform_fraction,
+        prior=state.allowed,
     )
-    weights = corrections.importance_weights(probs, config.num_items, exponent=config.correction)
+    count = pyramid.num_allowed(state.allowed, config.num_items)
+    weights = corrections.importance_weights(probs, count, exponent=config.correction)
     return Draw(items=items, probs=probs, weights=weights)
 
 

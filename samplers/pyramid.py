@@ -26,9 +26,9 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
-from .base import multiply_high, uniform_index
+from .base import check_mask, multiply_high, uniform_index
 from .codecs import decode, encode, leaf_dtype
 
 MIN_WEIGHT = 1e-30
@@ -85,6 +85,21 @@ def build(
     leaves = pad_to_blocks(codes, fan).reshape(-1, fan)
     sums = levels_above(leaves, len(level_sizes(*leaves.shape)))
     return WeightPyramid(leaves, sums, jnp.asarray(weights.shape[0], jnp.int32))
+
+
+def build_mask(mask: Bool[Array, "..."], num_items: int) -> WeightPyramid:
+    """Builds the pyramid of a mask, one byte per item: weight 1 where True, else 0.
+
+    Raises:
+      ValueError: for another number of values, or when none is True.
+    """
+    check_mask(mask, num_items)
+    return build(mask.reshape(-1).astype(jnp.float32), leaf_format="uint8")
+
+
+def num_allowed(mask: WeightPyramid | None, num_items: int) -> int | Float[Array, ""]:
+    """Counts the items a mask allows; all of them when there is none."""
+    return num_items if mask is None else total(mask)
 
 
 def total(pyramid: WeightPyramid) -> Float[Array, ""]:

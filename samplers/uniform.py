@@ -1,5 +1,7 @@
 """`uniform`: every item equally likely, with replacement, independently. Unbiased, weights 1.
 
+With a mask, every allowed item; the loss is then unbiased for the mean over those.
+
 The baseline every other sampler is measured against, so it must be uniform indeed: 64 random bits
 are scaled to N, which gives every index 1 / N to within 2^-64.
 """
@@ -9,9 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
+from . import pyramid
 from .base import Draw, Feedback, Sampler, bind, check_items, uniform_index
+from .pyramid import WeightPyramid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,27 +35,43 @@ class UniformConfig:
 
 
 class UniformState(NamedTuple):
-    """Nothing but the number of updates seen."""
+    """What `uniform` remembers.
+
+    Attributes:
+      step: updates seen.
+      allowed: weight 1 for the items a mask allows; None: all.
+    """
 
     step: Int[Array, ""]
+    allowed: WeightPyramid | None = None
 
 
-def init(config: UniformConfig, key: Key[Array, ""]) -> UniformState:
-    """Starts; there is nothing to remember."""
-    del config, key
-    return UniformState(step=jnp.zeros((), jnp.int32))
+def init(
+    config: UniformConfig, key: Key[Array, ""], *, mask: Bool[Array, "..."] | None = None
+) -> UniformState:
+    """Starts; there is nothing to remember but the mask.
+
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
+    del key
+    allowed = None if mask is None else pyramid.build_mask(mask, config.num_items)
+    return UniformState(step=jnp.zeros((), jnp.int32), allowed=allowed)
 
 
 def probabilities(config: UniformConfig, state: UniformState) -> Float[Array, " items"]:
-    """Gives 1 / N for every item."""
-    del state
+    """Gives 1 / N for every item; with a mask, 1 over the number allowed, and 0 elsewhere."""
+    if state.allowed is not None:
+        return pyramid.probabilities(state.allowed, config.num_items)
     return jnp.full(config.num_items, 1.0 / config.num_items, jnp.float32)
 
 
 def sample(config: UniformConfig, key: Key[Array, ""], state: UniformState) -> Draw:
     """Draws items independently and uniformly; all weights are 1."""
-    del state
     n = config.batch_size
+    if state.allowed is not None:
+        items, probs = pyramid.draw(key, state.allowed, n)
+        return Draw(items=items, probs=probs, weights=jnp.ones(n, jnp.float32))
     words = jax.random.bits(key, (2, n), jnp.uint32)
     return Draw(
         items=uniform_index(words[0], words[1], config.num_items),
@@ -65,7 +85,7 @@ def update(
 ) -> UniformState:
     """Counts the step; feedback changes nothing."""
     del config, draw, feedback
-    return UniformState(step=state.step + 1)
+    return state._replace(step=state.step + 1)
 
 
 def make(config: UniformConfig) -> Sampler[UniformState]:

@@ -15,6 +15,7 @@ from tests.samplers.family import (
     PIXELS,
     ROWS,
     VIEWS,
+    data_for,
     feedback_for,
     flat_index,
     made,
@@ -173,6 +174,37 @@ def test_permuting_a_batch_does_not_change_the_state(name):
     one = update(state, draw, feedback_for(draw, value))
     other = update(state, shuffled, feedback_for(shuffled, value[order]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), one, other)
+
+
+@pytest.mark.parametrize("name", ["uniform", "error_weighted", "edges", "semantic"])
+def test_masked_items_are_never_drawn_and_the_rest_is_unbiased(name):
+    sampler, _, sample, update = made(name)
+    mask = np.random.default_rng(2).random((VIEWS, ROWS, COLS)) < 0.3
+    data = data_for(name)
+    state = sampler.init(jax.random.key(0), *data, mask=jnp.asarray(mask))
+    allowed, loss = mask.reshape(-1), np.random.default_rng(3).uniform(0.1, 2.0, PIXELS)
+    estimates = []
+    for seed in range(200):
+        draw = sample(jax.random.key(seed), state)
+        index = flat_index(name, draw.items)
+        assert np.all(allowed[index])
+        estimates.append(np.mean(np.asarray(draw.weights) * loss[index]))
+        if seed < 20:  # then the state stays, so that the estimates are independent
+            state = update(state, draw, feedback_for(draw, loss[index].astype(np.float32)))
+    probs = np.asarray(sampler.probabilities(state), np.float64).reshape(-1)
+    np.testing.assert_array_equal(probs[~allowed], 0.0)
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
+    assert_mean_close(np.array(estimates)[:, None], loss[allowed].mean()[None])
+
+
+def test_masks_of_another_size_or_forbidding_all_are_refused():
+    sampler = made("error_weighted")[0]
+    with pytest.raises(ValueError, match="must have"):
+        sampler.init(jax.random.key(0), mask=jnp.ones(3, bool))
+    with pytest.raises(ValueError, match="forbids every item"):
+        sampler.init(jax.random.key(0), mask=jnp.zeros(PIXELS, bool))
+    with pytest.raises(ValueError, match="takes no mask"):
+        made("spatial")[0].init(jax.random.key(0), mask=jnp.ones(PIXELS, bool))
 
 
 @pytest.mark.slow
