@@ -86,7 +86,11 @@ class PackedSamples(NamedTuple):
     ray: Int[Array, " budget"]
     distance: Float[Array, " budget"]
     length: Float[Array, " budget"]
-    """Length of the sample's interval; 0 in unused slots."""
+    """Length of the sample's interval, in scene units; 0 in unused slots."""
+    place: Float[Array, " budget"]
+    """The distance as a marching coordinate."""
+    width: Float[Array, " budget"]
+    """The length in the marching coordinate; 0 in unused slots."""
     valid: Bool[Array, " budget"]
 
 
@@ -183,6 +187,62 @@ def pack_next(
     return _samples(config, candidates, bounds, number, valid), taken
 
 
+def occupied_before(candidates: Candidates, x: Float[Array, " rays"]) -> Float[Array, " rays"]:
+    """Measures how much of each ray is occupied before its coordinate x, in the same unit.
+
+    Bad input: NaN counts as the ray's beginning.
+    """
+    num_rays, num_words = candidates.words.shape
+    last = 32.0 * num_words
+    place = (x - candidates.start) / candidates.step + 0.5
+    place = jnp.where(place > 0.0, jnp.minimum(place, last), 0.0)
+    whole = jnp.minimum(jnp.floor(place), last - 1.0).astype(jnp.int32)
+    word, bit = whole // 32, (whole % 32).astype(jnp.uint32)
+    ends = candidates.ends.reshape(num_rays, num_words)
+    ray = jnp.arange(num_rays)
+    bits = candidates.words[ray, word]
+    below = bits & ((np.uint32(1) << bit) - np.uint32(1))
+    before = ends[ray, word] - jax.lax.population_count(bits).astype(jnp.int32)
+    before = before + jax.lax.population_count(below).astype(jnp.int32)
+    first = ends[:, -1] - num_samples(candidates)
+    is_inside = ((bits >> bit) & np.uint32(1)).astype(jnp.float32)
+    return candidates.step * ((before - first) + is_inside * (place - whole))
+
+
+def place_on_occupied(
+    config: MarchingConfig,
+    candidates: Candidates,
+    bounds: SceneBounds,
+    y: Float[Array, "rays samples"],
+    width: Float[Array, "rays samples"],
+) -> PackedSamples:
+    """Makes samples of places given by how much of the ray is occupied before them.
+
+    Args:
+      y: rising along each ray, between 0 and the ray's occupied length.
+      width: of each sample's interval, in the same unit.
+    Returns:
+      rays * samples samples, ray after ray; those of rays with nothing occupied are not valid.
+    """
+    num_rays, num_words = candidates.words.shape
+    count = num_samples(candidates)
+    first = candidates.ends.reshape(num_rays, num_words)[:, -1] - count
+    steps = y / candidates.step
+    rank = jnp.clip(jnp.floor(steps).astype(jnp.int32), 0, jnp.maximum(count - 1, 0)[:, None])
+    number = (first[:, None] + rank).reshape(-1)
+    word = jnp.searchsorted(candidates.ends, number, side="right", method="scan")
+    word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
+    bits = candidates.words.reshape(-1)[word]
+    rank_in_word = number - (
+        candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32)
+    )
+    candidate = word % num_words * 32 + _select_bit(bits, rank_in_word)
+    ray = jnp.repeat(jnp.arange(num_rays), y.shape[1], total_repeat_length=y.size)
+    share = jnp.clip(steps - rank, 0.0, 1.0).reshape(-1)
+    place = candidates.start[ray] + (candidate + share - 0.5) * candidates.step
+    return _measured(config, bounds, ray, place, width.reshape(-1), (count > 0)[ray])
+
+
 def shortest_step(config: MarchingConfig, bounds: SceneBounds) -> Float[Array, ""]:
     """Finds the shortest step with which every march fits num_candidates."""
     return spaces.longest_march(config.space, bounds) / config.num_candidates
@@ -252,23 +312,26 @@ def _samples(config, candidates, bounds, number, valid):
     rank = number - (candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32))
     candidate = word % num_words * 32 + _select_bit(bits, rank)
     ray = word // num_words
-    x = candidates.start[ray] + candidate * candidates.step
-    length = _length(config.space, bounds, x, candidates.step)
+    place = candidates.start[ray] + candidate * candidates.step
+    return _measured(config, bounds, ray, place, candidates.step, valid)
+
+
+def _measured(config, bounds, ray, place, width, valid):
+    """Samples with their places also as distances."""
+    space = config.space
+    if space == "bounded":
+        length = width
+    else:
+        low, high = (spaces.distance(space, bounds, place + half * width) for half in (-0.5, 0.5))
+        length = high - low
     return PackedSamples(
         ray=ray,
-        distance=spaces.distance(config.space, bounds, x),
+        distance=spaces.distance(space, bounds, place),
         length=jnp.where(valid, length, 0.0),
+        place=place,
+        width=jnp.where(valid, width, 0.0),
         valid=valid,
     )
-
-
-def _length(space, bounds, x, width):
-    """Distance covered by intervals of the marching coordinate, centred at x."""
-    if space == "bounded":
-        return width
-    ends = (spaces.distance(space, bounds, x + half * width) for half in (-0.5, 0.5))
-    low, high = ends
-    return high - low
 
 
 def _select_bit(word: UInt32[Array, " n"], rank: Int[Array, " n"]) -> Int[Array, " n"]:

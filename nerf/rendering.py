@@ -16,7 +16,7 @@ from scenes.rays import Rays
 
 from . import marching, spaces, volume_rendering
 from .fields import FieldSample
-from .marching import MarchingConfig, PackedSamples
+from .marching import Candidates, MarchingConfig, PackedSamples
 from .occupancy import OccupancyConfig, OccupancyState
 from .spaces import SceneBounds
 from .volume_rendering import RenderedRays
@@ -50,8 +50,13 @@ def render_packed(
     *,
     step: Float[Array, ""],
     offset: Float[Array, " rays"],
+    place_fn: Callable[[Candidates], PackedSamples] | None = None,
 ) -> PackedRender:
     """Renders rays through one pack of samples.
+
+    Args:
+      place_fn: puts samples on the occupied parts of every ray; None takes the candidates
+        themselves, as many as fit.
 
     Differentiable in the parameters and, through sample positions and directions, in the rays; not
     in the occupancy grid, nor in the number and length of the samples.
@@ -65,7 +70,13 @@ def render_packed(
         step=step,
         offset=offset,
     )
-    samples = marching.pack(config, candidates, bounds)
+    if place_fn is None:
+        samples, kept = (
+            marching.pack(config, candidates, bounds),
+            marching.kept_rays(config, candidates),
+        )
+    else:
+        samples, kept = place_fn(candidates), jnp.ones(rays.origins.shape[:1], bool)
     values = _evaluate(field_fn, config, params, bounds, rays, samples)
     weights = volume_rendering.weights_packed(
         values.density * samples.length, samples.ray, longest=config.num_candidates
@@ -75,7 +86,7 @@ def render_packed(
     )
     return PackedRender(
         rays=rendered,
-        kept=marching.kept_rays(config, candidates),
+        kept=kept,
         needed=marching.num_needed(candidates),
         samples=samples,
         weights=weights,

@@ -21,12 +21,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from samplers import pixels as sampler_pixels
 from samplers.base import Feedback, Sampler
+from samplers.pixels import PixelCoord
 from scenes import backgrounds, posed_images
 from scenes.backgrounds import Background
 from scenes.posed_images import Pixels
 from scenes.rays import camera_rays
 
-from . import fields, losses, marching, occupancy, rendering
+from . import depth, fields, losses, marching, occupancy, rendering, spaces
+from .depth import DepthConfig
 from .fields import FieldConfig
 from .marching import MarchingConfig
 from .occupancy import OccupancyConfig, OccupancyState
@@ -75,6 +77,9 @@ class NerfConfig:
     opaque_background: Background = "black"
     """Behind rays that reach the far side, for images without alpha."""
     opacity_entropy_weight: float = 0.0
+    distortion_weight: float = 0.0
+    """Pulls the weights of each ray together, see `losses.distortion`."""
+    depth: DepthConfig = DepthConfig()
     occupancy_every: int = 16
     """Steps between two updates of the occupancy grid."""
     steps_per_call: int = 1
@@ -86,6 +91,12 @@ class NerfConfig:
         for name in ("num_steps", "rays_per_step", "occupancy_every", "steps_per_call"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        num_rays = self.rays_per_step + self.depth.keypoint_rays
+        if self.depth.is_guided and self.marching.budget < 4 * num_rays:
+            raise ValueError(
+                "depth-guided samples need a marching budget of at least 4 per ray, "
+                f"got {self.marching.budget} for {num_rays} rays"
+            )
 
 
 class TrainState(NamedTuple):
@@ -105,6 +116,8 @@ class TrainData(NamedTuple):
 
     pixels: Pixels
     bounds: SceneBounds
+    depth_pixels: Int[Array, " points"] | None = None
+    """Flat indices of the pixels whose depth is known, where the job asks for rays through them."""
 
 
 class StepMetrics(NamedTuple):
@@ -204,29 +217,34 @@ def train_step(
     """Does one step. Pure; `make_train_step` jits it."""
     key = jax.random.fold_in(run_key, state.step)
     key_draw, key_turn, key_offset, key_background, key_grid = jax.random.split(key, 5)
+    key_guide = jax.random.fold_in(key_draw, 1)
     shortest = marching.shortest_step(config.marching, data.bounds)
 
-    # A ray that does not fit the budget is left out, and it is always a late one. Draws may be
-    # ordered (strata), so they are first turned by a random amount: every ray is equally likely to
-    # be late.
     draw = sampler.sample(key_draw, state.sampler)
-    turn = jax.random.randint(key_turn, (), 0, draw.weights.shape[0])
-    draw = jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), draw)
-
-    rows, cols = data.pixels.images.shape[1:3]
+    pixels = data.pixels
+    rows, cols = pixels.images.shape[1:3]
     view, xy = sampler_pixels.pixel_centres(draw.items, rows, cols)
-    rays = camera_rays(data.pixels.cameras, view, xy)
-    stored = posed_images.gather_at(data.pixels.images, view, xy)
-    has_alpha = data.pixels.images.shape[-1] == 4
-    policy = config.background if has_alpha else config.opaque_background
-    behind = backgrounds.background_colors(policy, key_background, xy.shape[0])
-    target = backgrounds.composite(stored, behind)
-    counted = jnp.ones(xy.shape[:1], bool)
-    if data.pixels.masks is not None:
-        counted = posed_images.gather_at(data.pixels.masks, view, xy)
-    offset = jax.random.uniform(key_offset, xy.shape[:1])
+    num_drawn = view.shape[0]
+    if config.depth.keypoint_rays:
+        view, xy = _with_keypoints(config, key_draw, data, view, xy)
+    num_rays = view.shape[0]
+    # samplers that move through the images learn from the slope of the loss by the place
+    is_moving = isinstance(draw.items, PixelCoord)
+    policy = config.background if pixels.images.shape[-1] == 4 else config.opaque_background
+    behind = backgrounds.background_colors(policy, key_background, num_rays)
+    counted = jnp.arange(num_rays) < num_drawn
+    if pixels.masks is not None:
+        counted = counted & posed_images.gather_at(pixels.masks, view, xy)
+    # A ray that does not fit the budget is left out, and it is always a late one. Draws may be
+    # ordered (strata), so rays are turned by a random amount while they are packed: every ray is
+    # equally likely to be late.
+    turn = jax.random.randint(key_turn, (), 0, num_rays)
+    offset = jax.random.uniform(key_offset, (num_rays,))
+    known = _known_depth(config, data, view, xy, turn)
 
-    def loss_fn(params):
+    def loss_fn(params, xy):
+        rays = camera_rays(pixels.cameras, view, xy)
+        target = _target(pixels, view, xy, behind, is_moving)
         render = rendering.render_packed(
             functools.partial(fields.evaluate, config.field),
             config.marching,
@@ -234,23 +252,30 @@ def train_step(
             params,
             state.grid,
             data.bounds,
-            rays,
-            step=shortest * state.step_scale,
+            jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), rays),
+            step=shortest if config.depth.is_guided else shortest * state.step_scale,
             offset=offset,
+            place_fn=_guide(config, key_guide, data.bounds, known),
         )
-        color = rendering.volume_rendering.over_background(render.rays, behind)
+        rendered = jax.tree.map(lambda leaf: jnp.roll(leaf, -turn, axis=0), render.rays)
+        color = rendering.volume_rendering.over_background(rendered, behind)
         per_ray = (losses.huber if config.loss == "huber" else losses.squared_error)(color, target)
-        if config.opacity_entropy_weight > 0.0:
-            entropy = losses.opacity_entropy(render.rays.opacity)
-            per_ray = per_ray + config.opacity_entropy_weight * entropy
-        used = render.kept & counted
-        share = jnp.where(used, draw.weights, 0.0) / jnp.maximum(jnp.sum(used), 1)
+        used = jnp.roll(render.kept, -turn) & counted
+        weights = jnp.pad(draw.weights, (0, num_rays - num_drawn))
+        share = jnp.where(used, weights, 0.0) / jnp.maximum(jnp.sum(used), 1)
+        regular = _regularisers(config, data.bounds, render, rendered, turn)
+        total = jnp.sum(share * (per_ray if regular is None else per_ray + regular))
+        if known is not None:
+            by_depth = depth.loss(config.depth, render.weights, render.samples, known)
+            informed = jnp.sum(known.mask & render.kept)
+            total = total + jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(
+                informed, 1
+            )
         squared = losses.squared_error(color, target)
-        return jnp.sum(share * per_ray), (per_ray, jnp.sum(share * squared), used, render)
+        return total, (per_ray, jnp.sum(share * squared), used, share, render)
 
-    (loss, (per_ray, mse, used, render)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params
-    )
+    differentiate = jax.value_and_grad(loss_fn, argnums=(0, 1) if is_moving else (0,), has_aux=True)
+    (loss, (per_ray, mse, used, share, render)), (grads, *moves) = differentiate(state.params, xy)
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, optimizer = make_optimizer(config).update(grads, state.optimizer, state.params)
@@ -263,7 +288,11 @@ def train_step(
         lambda grid: grid,
         state.grid,
     )
-    feedback = Feedback(value=jax.lax.stop_gradient(per_ray), valid=used)
+    feedback = Feedback(
+        value=jax.lax.stop_gradient(per_ray)[:num_drawn],
+        valid=used[:num_drawn],
+        grad=_slopes(moves[0], share, rows, cols)[:num_drawn] if is_moving else None,
+    )
     new_sampler = jax.lax.cond(
         is_finite,
         lambda sampler_state: sampler.update(sampler_state, draw, feedback),
@@ -274,7 +303,7 @@ def train_step(
     def keep_if_faulty(after, before):
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
 
-    step_scale = marching.next_step_scale(config.marching, state.step_scale, render.needed)
+    step_scale = _next_step_scale(config, state.step_scale, render)
     new = TrainState(
         step=keep_if_faulty(state.step + 1, state.step),
         params=keep_if_faulty(params, state.params),
@@ -296,3 +325,75 @@ def train_step(
         gradient_norm=norm,
     )
     return new, metrics
+
+
+def _with_keypoints(config, key, data, view, xy):
+    """Adds rays through pixels whose depth is known."""
+    if data.depth_pixels is None:
+        raise ValueError("depth.keypoint_rays needs TrainData.depth_pixels")
+    rows, cols = data.pixels.images.shape[1:3]
+    chosen = depth.keypoints(
+        jax.random.fold_in(key, 2), data.depth_pixels, config.depth.keypoint_rays
+    )
+    more_view, more_xy = sampler_pixels.pixel_centres(chosen, rows, cols)
+    return jnp.concatenate([view, more_view]), jnp.concatenate([xy, more_xy])
+
+
+def _known_depth(config, data, view, xy, turn):
+    """The known depth of the rays in the order they are packed in; None where none is used."""
+    if not config.depth.is_used:
+        return None
+    if data.pixels.depth is None:
+        raise ValueError("training with depth needs TrainData.pixels.depth")
+    distance = jnp.roll(posed_images.gather_at(data.pixels.depth, view, xy), turn)
+    mask = jnp.isfinite(distance) & (distance > 0)
+    x = spaces.coordinate(config.marching.space, data.bounds, jnp.where(mask, distance, 0.0))
+    return depth.Known(x=x, mask=mask)
+
+
+def _guide(config, key, bounds, known):
+    if not config.depth.is_guided:
+        return None
+    return lambda candidates: depth.guided_samples(
+        config.depth, config.marching, key, candidates, bounds, known
+    )
+
+
+def _target(pixels, view, xy, behind, is_moving):
+    if not is_moving:
+        return backgrounds.composite(posed_images.gather_at(pixels.images, view, xy), behind)
+    return backgrounds.compose(posed_images.gather_bilinear(pixels.images, view, xy), behind)
+
+
+def _regularisers(config, bounds, render, rendered, turn):
+    """What is asked of a ray beside its colour; None when nothing is."""
+    total = None
+    if config.opacity_entropy_weight > 0.0:
+        total = config.opacity_entropy_weight * losses.opacity_entropy(rendered.opacity)
+    if config.distortion_weight > 0.0:
+        scale = spaces.longest_march(config.marching.space, bounds)
+        spread = losses.distortion(
+            render.weights,
+            render.samples.place / scale,
+            render.samples.width / scale,
+            render.samples.ray,
+            num_rays=rendered.opacity.shape[0],
+            longest=max(config.marching.num_candidates, 1),
+        )
+        spread = config.distortion_weight * jnp.roll(spread, -turn)
+        total = spread if total is None else total + spread
+    return total
+
+
+def _slopes(move, share, rows, cols):
+    """Derivative of each ray's own loss by its place in the image (uv), from that of the mean."""
+    own = move / jnp.where(share > 0.0, share, 1.0)[:, None]
+    return own * jnp.array([cols, rows], own.dtype)
+
+
+def _next_step_scale(config, scale, render):
+    if not config.depth.is_guided:
+        return marching.next_step_scale(config.marching, scale, render.needed)
+    # samples are placed, not marched: their typical width is what pictures should know
+    width = render.needed / config.marching.budget
+    return jnp.clip(width, 1.0, config.marching.max_step_scale)

@@ -100,6 +100,25 @@ def to_device(posed: PosedImages) -> Pixels:
     )
 
 
+def take_views(posed: PosedImages, views: Int[np.ndarray, " chosen"]) -> PosedImages:
+    """Keeps some of the images, with everything that belongs to them."""
+    return posed._replace(
+        images=posed.images[views],
+        cameras=Cameras(*(np.asarray(field)[views] for field in posed.cameras)),
+        names=tuple(posed.names[view] for view in views),
+        depth=None if posed.depth is None else posed.depth[views],
+        masks=None if posed.masks is None else posed.masks[views],
+    )
+
+
+def spread_views(posed: PosedImages, count: int) -> PosedImages:
+    """Keeps `count` images, evenly spread over their order; all of them if there are fewer."""
+    if count >= posed.num_views:
+        return posed
+    middles = (np.arange(count) + 0.5) * posed.num_views / count
+    return take_views(posed, np.floor(middles).astype(int))
+
+
 def to_world(
     split: SplitImages, points: Float[np.ndarray, "*batch 3"]
 ) -> Float[np.ndarray, "*batch 3"]:

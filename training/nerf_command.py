@@ -21,6 +21,10 @@ PresetChoice = Annotated[
     Literal["auto", "cpu", "gpu"] | None,
     tyro.conf.arg(metavar="{auto,cpu,gpu}", help_behavior_hint=""),
 ]
+DepthChoice = Annotated[
+    Literal["plain", "soft", "hard", "hybrid"] | None,
+    tyro.conf.arg(metavar="{plain,soft,hard,hybrid}", help_behavior_hint=""),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class NerfCommand:
   hardlight nerf --data synthetic:blocks --seconds 60
   hardlight nerf --data lego/ --sampler error_weighted --sampler-option decay=0.9
   hardlight nerf --data lego/ --steps 5000 --set field.hidden_width=64 marching.budget=131072
+  hardlight nerf --data scan/ --depth hybrid --views 6
   hardlight nerf --resume runs/lego-uniform"""
 
     data: OptionalStr = None
@@ -43,6 +48,9 @@ class NerfCommand:
     """Which rays to learn from: uniform (default), error_weighted, ..."""
     sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
+    depth: DepthChoice = None
+    """What known depth is used for: nothing (plain, default), a loss (soft), where samples go and
+    losses about the surface (hard), or both (hybrid). A COLMAP model's points count as depth."""
     steps: OptionalInt = None
     """Training steps; also the length of the learning-rate schedule. Default: the preset's."""
     seconds: OptionalFloat = None
@@ -58,7 +66,7 @@ class NerfCommand:
     size: OptionalInt = None
     """Side of the images of a synthetic scene, in pixels. Default 100."""
     views: OptionalInt = None
-    """Training views of a synthetic scene. Default 40."""
+    """Training views: of a synthetic scene (default 40), or so many of a folder's."""
     preset: PresetChoice = None
     """Settings by machine; auto takes gpu when JAX finds an accelerator."""
     set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()

@@ -11,7 +11,7 @@ OptionValue = bool | int | float | str | None
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """Which images. The counts, `size` and `seed` are for synthetic scenes only.
+    """Which images. `num_train`, `num_test`, `size` and `seed` are for synthetic scenes only.
 
     Without a `downscale` the reader chooses: photographs are halved until no side is longer than
     `longest_side`.
@@ -20,6 +20,10 @@ class SceneConfig:
     data: str
     downscale: float | None = None
     longest_side: int = 1600
+    train_views: int | None = None
+    """Learn from so many of a folder's training images, evenly spread; None takes all."""
+    with_depth: bool = False
+    """Also read depth that was not measured: the points of a COLMAP model."""
     num_train: int = 40
     num_test: int = 8
     size: int = 100
@@ -31,6 +35,8 @@ class SceneConfig:
             raise ValueError(f"downscale must be at least 1, got {self.downscale}")
         if self.longest_side < 1:
             raise ValueError(f"longest_side must be at least 1, got {self.longest_side}")
+        if self.train_views is not None and self.train_views < 1:
+            raise ValueError(f"train_views must be at least 1, got {self.train_views}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+from nerf import depth
 from nerf.train_step import NerfConfig
+from scenes.loading import SYNTHETIC
 from scenes.posed_images import SceneKind, SplitImages
 
 from . import config_json, nerf_presets, nerf_setup, runtime
@@ -21,8 +23,15 @@ def scene_config(command: NerfCommand) -> SceneConfig:
         ),
         downscale=command.downscale,
         size=command.size,
-        num_train=command.views,
+        with_depth=True if wants_depth(command) else None,
+        **{"num_train" if command.data.startswith(SYNTHETIC) else "train_views": command.views},
     )
+
+
+def wants_depth(command: NerfCommand) -> bool:
+    """Whether the flags ask for training with depth."""
+    is_set = any(text.startswith("depth.") for text in command.set_)
+    return is_set or command.depth not in (None, "plain")
 
 
 def load(command: NerfCommand) -> SplitImages:
@@ -52,7 +61,10 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
                 for name, text in options.items()
             ),
         ),
-        train=nerf_presets.train_config(preset, kind),
+        train=dataclasses.replace(
+            nerf_presets.train_config(preset, kind),
+            depth=depth.PRESETS[command.depth or "plain"],
+        ),
         loop=_replaced(nerf_presets.loop_config(preset), seconds=command.seconds),
         outputs=nerf_presets.output_config(preset),
     )
@@ -101,7 +113,14 @@ def refuse_changes(command: NerfCommand, job: NerfJob, source: str) -> None:
         "--background": (command.background, job.train.background),
         "--downscale": (command.downscale, job.scene.downscale),
         "--size": (command.size, job.scene.size),
-        "--views": (command.views, job.scene.num_train),
+        "--views": (
+            command.views,
+            job.scene.num_train if job.scene.data.startswith(SYNTHETIC) else job.scene.train_views,
+        ),
+        "--depth": (
+            command.depth and depth.PRESETS[command.depth],
+            dataclasses.replace(job.train.depth, keypoint_rays=0),
+        ),
     }
     differing = [
         f"{flag} {asked} (the run has {has})"

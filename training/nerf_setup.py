@@ -20,9 +20,12 @@ from samplers.base import Sampler
 from scenes import posed_images
 from scenes.backgrounds import plain_color
 from scenes.loading import load_scene
-from scenes.posed_images import PosedImages, SceneKind, SplitImages
+from scenes.posed_images import PosedImages, SplitImages
 
 from .nerf_config import NerfJob, SceneConfig
+
+_SPARSE = 0.05
+"""Depth known for a smaller share of the pixels than this gets rays of its own."""
 
 
 class Setup(NamedTuple):
@@ -51,7 +54,7 @@ def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
     check_sampler_name(job.sampler.name)
     scene = load(job.scene) if scene is None else scene
     train = scene.train
-    job = for_space(job, train.kind)
+    job = fitted(job, scene)
     sampler = registry.make_ray_sampler(
         job.sampler.name,
         num_views=train.num_views,
@@ -65,7 +68,7 @@ def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
         job=job,
         scene=scene,
         sampler=sampler,
-        data=TrainData(pixels=posed_images.to_device(train), bounds=bounds(train)),
+        data=train_data(job.train, train),
         background=evaluation_background(job.train, scene),
         init_key=init_key,
         run_key=run_key,
@@ -74,21 +77,53 @@ def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
 
 def load(config: SceneConfig) -> SplitImages:
     """Loads the images a job names."""
-    return load_scene(
+    scene = load_scene(
         config.data,
         downscale=config.downscale,
         longest_side=config.longest_side,
+        with_depth=config.with_depth,
         num_train=config.num_train,
         num_test=config.num_test,
         size=config.size,
         seed=config.seed,
     )
+    if config.train_views is None:
+        return scene
+    return scene._replace(train=posed_images.spread_views(scene.train, config.train_views))
 
 
-def for_space(job: NerfJob, kind: SceneKind) -> NerfJob:
-    """Makes the job's marcher fit the kind of its scene."""
-    marching = dataclasses.replace(job.train.marching, space=kind)
-    return dataclasses.replace(job, train=dataclasses.replace(job.train, marching=marching))
+def fitted(job: NerfJob, scene: SplitImages) -> NerfJob:
+    """Fills in what a job leaves to its scene: the marcher's space, rays for sparse depth.
+
+    Raises:
+      ValueError: when the job wants depth and the scene has none.
+    """
+    train, posed = job.train, scene.train
+    marching = dataclasses.replace(train.marching, space=posed.kind)
+    train = dataclasses.replace(train, marching=marching)
+    if train.depth.is_used:
+        share = 0.0 if posed.depth is None else float(np.mean(np.isfinite(posed.depth)))
+        if share == 0.0:
+            raise ValueError(
+                f"{scene.name}: --depth needs images with depth, or a COLMAP model's points; "
+                "this scene has neither"
+            )
+        if share < _SPARSE and not train.depth.keypoint_rays:
+            count = max(1, train.rays_per_step // 4)
+            train = dataclasses.replace(
+                train, depth=dataclasses.replace(train.depth, keypoint_rays=count)
+            )
+    return dataclasses.replace(job, train=train)
+
+
+def train_data(config: NerfConfig, posed: PosedImages) -> TrainData:
+    """Puts what a run learns from on the device."""
+    pixels = posed_images.to_device(posed if config.depth.is_used else posed._replace(depth=None))
+    known = None
+    if config.depth.keypoint_rays:
+        assert posed.depth is not None
+        known = jnp.asarray(np.flatnonzero(np.isfinite(posed.depth.reshape(-1))), jnp.int32)
+    return TrainData(pixels=pixels, bounds=bounds(posed), depth_pixels=known)
 
 
 def first_state(setup: Setup) -> TrainState:

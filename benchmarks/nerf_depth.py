@@ -1,0 +1,133 @@
+"""What known depth buys: presets plain, soft, hard and hybrid on an RGB-D scan, few and many views.
+
+Every preset trains the same field with the same steps, rays, sample budget and seeds, and renders
+the held-out views without any depth. Reported per preset and number of views, over seeds: PSNR,
+SSIM, and the error of rendered depth against the sensor's, in the scan's own unit.
+
+    python -m benchmarks.nerf_depth --data rgbd_shelfbox/
+
+Runs are kept in --partial as they finish, so an interrupted benchmark goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measuring
+
+PRESETS = ("plain", "soft", "hard", "hybrid")
+QUANTITIES = ("psnr", "ssim", "depth_rmse", "depth_relative")
+
+
+def main() -> None:
+    """Runs what is missing and writes results/nerf_depth_BACKEND.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder with RGB-D images")
+    parser.add_argument("--views", default="6,22", help="training views, with commas between")
+    parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rays", type=int, default=512)
+    parser.add_argument("--budget", type=int, default=16384, help="samples per step")
+    parser.add_argument("--downscale", type=float, default=4.0)
+    parser.add_argument("--partial", default="runs/benchmark-depth.json")
+    asked = parser.parse_args()
+    partial = Path(asked.partial)
+    done: dict[str, Any] = json.loads(partial.read_text()) if partial.is_file() else {}
+    for views in (int(text) for text in asked.views.split(",")):
+        for preset in asked.presets.split(","):
+            missing = [s for s in range(asked.seeds) if _name(asked, views, preset, s) not in done]
+            if not missing:
+                continue
+            call = functools.partial(_runs, vars(asked), views, preset, missing)
+            for seed, values in zip(missing, measuring.in_fresh_process(call), strict=True):
+                done[_name(asked, views, preset, seed)] = values
+                print(f"{views} views, {preset}, seed {seed}: {values}", flush=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(done, indent=2) + "\n")
+    measuring.write("nerf_depth", _table(asked, done))
+
+
+def _name(asked: argparse.Namespace, views: int, preset: str, seed: int) -> str:
+    sizes = f"{asked.steps} steps of {asked.rays} rays, {asked.budget} samples"
+    return f"{views} views, {preset}, seed {seed}, {sizes}, downscale {asked.downscale:g}"
+
+
+def _runs(
+    asked: dict[str, Any], views: int, preset: str, seeds: list[int]
+) -> list[dict[str, float]]:
+    """Trains one preset with several seeds, compiling once."""
+    from nerf import depth, images
+    from nerf.marching import MarchingConfig
+    from nerf.train_step import NerfConfig, make_train_step
+    from scenes import metrics, posed_images
+    from training import nerf_setup
+    from training.nerf_config import NerfJob, SceneConfig
+    from training.nerf_evaluation import Evaluator
+
+    job = NerfJob(
+        scene=SceneConfig(
+            data=asked["data"], downscale=asked["downscale"], train_views=views, with_depth=True
+        ),
+        train=NerfConfig(
+            depth=depth.PRESETS[preset],
+            marching=MarchingConfig(budget=asked["budget"]),
+            rays_per_step=asked["rays"],
+            num_steps=asked["steps"],
+        ),
+    )
+    scene = nerf_setup.load(job.scene)
+    scale, step, results = posed_images.world_scale(scene), None, []
+    for seed in seeds:
+        setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
+        step = step or make_train_step(setup.job.train, setup.sampler)
+        state = nerf_setup.first_state(setup)
+        for _ in range(asked["steps"]):
+            state, _ = step(state, setup.data, setup.run_key)
+        rows = []
+        for number, view in enumerate(Evaluator(setup).every_view(images.snapshot(state))):
+            assert scene.test.depth is not None
+            errors = metrics.depth_errors(view.rendered.depth, scene.test.depth[number])
+            rows.append(
+                (view.psnr, view.ssim, float(errors.rmse) * scale, float(errors.absolute_relative))
+            )
+        means = (statistics.fmean(column) for column in zip(*rows, strict=True))
+        results.append(dict(zip(QUANTITIES, means, strict=True)))
+    return results
+
+
+def _table(asked: argparse.Namespace, done: dict[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for views in (int(text) for text in asked.views.split(",")):
+        rows = {
+            preset: [done[_name(asked, views, preset, seed)] for seed in range(asked.seeds)]
+            for preset in asked.presets.split(",")
+        }
+        table[f"{views} views"] = {
+            preset: {
+                name: {
+                    "mean": statistics.fmean(run[name] for run in runs),
+                    "values": [run[name] for run in runs],
+                    "paired_gain_over_plain": [
+                        run[name] - base[name]
+                        for run, base in zip(runs, rows["plain"], strict=True)
+                    ]
+                    if "plain" in rows
+                    else None,
+                }
+                for name in QUANTITIES
+            }
+            for preset, runs in rows.items()
+        }
+    settings = {
+        name: getattr(asked, name) for name in ("steps", "rays", "budget", "downscale", "seeds")
+    }
+    return {"scene": Path(asked.data).name, "settings": settings, "held_out": table}
+
+
+if __name__ == "__main__":
+    main()

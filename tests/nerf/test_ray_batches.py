@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from nerf.ray_batches import RayBatches
+from scenes.backgrounds import premultiply
+from scenes.cameras import project
+
+
+@pytest.fixture(scope="module")
+def batches(scene):
+    return RayBatches(
+        scene.train, rays_per_batch=256, options={"warmup_steps": 0, "uniform_fraction": 0.2}
+    )
+
+
+def test_a_batch_is_what_the_images_hold(batches, scene):
+    batch = next(batches)
+    stored = scene.train.images.reshape(-1, scene.train.images.shape[-1])[np.asarray(batch.index)]
+    np.testing.assert_allclose(batch.colors, premultiply(stored)[:, :3], atol=1e-6)
+    depth = scene.train.depth.reshape(-1)[np.asarray(batch.index)]
+    np.testing.assert_array_equal(batch.depth, depth)
+    view = np.asarray(batch.index) // (32 * 32)
+    points = np.asarray(batch.origins) + 2.0 * np.asarray(batch.directions)
+    xy, _ = project(scene.train.cameras, view, points)
+    pixel = np.asarray(batch.index) % (32 * 32)
+    np.testing.assert_allclose(xy, np.stack([pixel % 32, pixel // 32], -1) + 0.5, atol=1e-2)
+
+
+def test_pixels_with_errors_come_up_more_often_and_weights_undo_it(scene):
+    batches = RayBatches(scene.train, rays_per_batch=512, options={"warmup_steps": 0})
+    num_pixels = scene.train.num_views * 32 * 32
+    for _ in range(40):
+        batch = next(batches)
+        batches.update_error_map(np.where(np.asarray(batch.index) < num_pixels // 4, 1.0, 0.01))
+    chances = batches.error_map().reshape(-1)
+    np.testing.assert_allclose(chances.mean(), 1.0, rtol=1e-4)
+    assert chances[: num_pixels // 4].mean() > 2 * chances[num_pixels // 4 :].mean()
+    batch = next(batches)
+    weights = np.asarray(batch.weights, np.float64)
+    np.testing.assert_allclose(weights * chances[np.asarray(batch.index)], 1.0, rtol=1e-3)
+
+
+def test_errors_may_come_from_pytorch(batches):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    batch = next(batches)
+    weights = torch.from_dlpack(batch.weights)
+    errors = torch.ones_like(weights, requires_grad=True) * 2.0
+    batches.update_error_map(errors)
+    assert np.isfinite(batches.error_map()).all()
+
+
+def test_an_older_batch_can_be_told_about(scene):
+    batches = RayBatches(scene.train, rays_per_batch=64, options={"warmup_steps": 0})
+    first, _ = next(batches), next(batches)
+    errors = np.full(64, 5.0)
+    errors[1:] = 0.0
+    before = batches.error_map().reshape(-1)[np.asarray(first.index)]
+    batches.update_error_map(errors, batch=first)
+    after = batches.error_map().reshape(-1)[np.asarray(first.index)]
+    assert after[0] > before[0]
+
+
+def test_the_same_seed_gives_the_same_batches(scene):
+    one, other, third = (
+        np.asarray(next(RayBatches(scene.train, rays_per_batch=64, seed=seed)).index)
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert (one != third).any()
+
+
+def test_wrong_use_is_refused(scene, batches):
+    with pytest.raises(ValueError, match="comes after a batch"):
+        RayBatches(scene.train, rays_per_batch=64).update_error_map(np.ones(64))
+    next(batches)
+    with pytest.raises(ValueError, match="one error per ray"):
+        batches.update_error_map(np.ones(3))
+    with pytest.raises(ValueError, match="moves its pixels"):
+        RayBatches(scene.train, sampler="soft_mining", rays_per_batch=64)
+    with pytest.raises(ValueError, match="needs labels"):
+        RayBatches(scene.train, sampler="semantic", rays_per_batch=64)
