@@ -61,12 +61,24 @@ ENTRIES: tuple[Entry, ...] = (
         "CompareNerfCommand",
     ),
     Entry(
+        ("compare", "motion"),
+        "track motions with several samplers at equal steps and report who wins",
+        "training.compare_motion_command",
+        "CompareMotionCommand",
+    ),
+    Entry(
         ("render",),
         "render a run's views, an orbit or a camera path",
         "training.render_command",
         "RenderCommand",
     ),
     Entry(("view",), "look around in a run from a browser", "training.view_command", "ViewCommand"),
+    Entry(
+        ("export",),
+        "write the policy of a motion run as ONNX",
+        "training.export_command",
+        "ExportCommand",
+    ),
     Entry(
         ("replay",),
         "repeat the step that stopped a run with NaN and say where it came from",

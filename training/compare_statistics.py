@@ -97,9 +97,11 @@ def judge(values: Sequence[float], baseline: Sequence[float]) -> Verdict:
     return Verdict(difference, "no clear difference")
 
 
-def sentence(name: str, baseline: str, verdict: Verdict, what: str) -> str:
-    """Says a verdict in words."""
-    gain = f"{verdict.difference.mean:+.2f} dB"
+def sentence(
+    name: str, baseline: str, verdict: Verdict, what: str, *, unit: str = " dB", scale: float = 1.0
+) -> str:
+    """Says a verdict in words; the difference is multiplied by `scale` and followed by `unit`."""
+    gain = f"{scale * verdict.difference.mean:+.2f}{unit}"
     if verdict.outcome == "one seed":
         return (
             f"{name} against {baseline}, {what}: {gain}. One seed only, so how much of this is "

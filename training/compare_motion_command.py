@@ -1,0 +1,93 @@
+"""`hardlight compare motion`: the flags, and what they ask for."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from . import config_json, runtime
+from .motion_command import MotionCommand, PhysicsChoice
+from .nerf_command import Assignments, OptionalInt, OptionalStr
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareMotionCommand:
+    """Trains the same motions with several samplers at equal control steps, and reports.
+
+    Every sampler gets the same clips, steps and seeds. The report says plainly who wins, loses, or
+    makes no clear difference.
+    """
+
+    examples: ClassVar[str] = """
+  hardlight compare motion --clip builtin:hard --steps 100 --seeds 3
+  hardlight compare motion --robot g1 --clip dance.csv --samplers uniform,failure_bins,sonic
+  hardlight compare motion --resume runs/compare-motion"""
+
+    clip: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="PATH|builtin:NAME ...", help_behavior_hint="")
+    ] = ()
+    """Motions, as for hardlight motion. Default: builtin:hard."""
+    robot: OptionalStr = None
+    """As for hardlight motion."""
+    samplers: str = "uniform,failure_bins"
+    """Names with commas between; the first is the baseline."""
+    seeds: int = 1
+    """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
+    steps: int = 100
+    """Iterations of every run."""
+    envs: OptionalInt = None
+    """Copies of the robot."""
+    physics: PhysicsChoice = None
+    """As for hardlight motion."""
+    target: float = 0.9
+    """Share of surviving starts whose first crossing is counted."""
+    seed: OptionalInt = None
+    """The first seed. Default 0."""
+    set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
+    """Any other setting, as for hardlight motion."""
+    out: OptionalStr = None
+    """Folder for the results. Default: runs/compare-motion, with a number when taken."""
+    resume: OptionalStr = None
+    """Go on with the comparison in this folder; finished runs are kept."""
+
+    def run(self) -> int:
+        """Compares, or goes on comparing."""
+        names = [name.strip() for name in self.samplers.split(",") if name.strip()]
+        if self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        config_json.parse_assignments(self.set_, "--set")
+        runtime.prepare()
+        from . import compare_motion, motion_options, run_folder
+        from .nerf_config import SamplerConfig
+
+        if self.resume is not None:
+            folder = Path(self.resume)
+            results = compare_motion.resume(folder)
+        else:
+            base = motion_options.build(
+                MotionCommand(
+                    clip=self.clip or ("builtin:hard",),
+                    robot=self.robot,
+                    envs=self.envs,
+                    physics=self.physics,
+                    steps=self.steps,
+                    seed=self.seed,
+                    set_=self.set_,
+                )
+            )
+            comparison = compare_motion.MotionComparison(
+                base=base,
+                samplers=tuple(SamplerConfig(name=name) for name in names),
+                num_seeds=self.seeds,
+                target=self.target,
+            )
+            folder = Path(self.out or run_folder.unused("runs", "compare-motion"))
+            results = compare_motion.start(comparison, folder)
+        header, rows = compare_motion.table_rows(results)
+        for place, title in enumerate(header):
+            print(f"{title}: " + "; ".join(row[place] for row in rows))
+        for verdict in results["verdicts"]:
+            print(verdict["sentence"])
+        print(f"report: {folder / 'report.html'}")
+        return 0
