@@ -155,9 +155,9 @@ def _add_wave(curves: _Curves, first: float) -> None:
 def _squat() -> _Curves:
     curves = _Curves(6.0)
     curves.drop = _beats(0.5, 2.5, 2, 0.20)
-    curves.lean = _beats(0.5, 2.5, 2, 0.35)
+    curves.lean = _beats(0.5, 2.5, 2, 0.18)
     for side in ("left", "right"):
-        curves.arms[f"{side}_shoulder_pitch"] = _beats(0.5, 2.5, 2, -0.7)
+        curves.arms[f"{side}_shoulder_pitch"] = _beats(0.5, 2.5, 2, -0.25)
     return curves
 
 

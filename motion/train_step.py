@@ -20,7 +20,7 @@ from samplers import failure_bins
 from samplers.base import Sampler
 from samplers.motion_bins import MotionTime
 
-from . import normalisation, ppo
+from . import ppo
 from .clips import ClipBank
 from .env import Env, EnvState, Observation, StepOutput
 from .ppo import Action, Learner, PpoConfig, Rollout
@@ -79,10 +79,6 @@ def init_state(
         actor_size=env.actor_size,
         critic_size=env.critic_size,
         num_actions=env.num_actions,
-    )
-    learner = learner._replace(
-        actor=normalisation.merge(learner.actor, world.observation.actor),
-        critic=normalisation.merge(learner.critic, world.observation.critic),
     )
     return TrainState(learner, state, world, jnp.zeros((), jnp.int32))
 

@@ -1,7 +1,5 @@
 """From the flags of `hardlight motion` to a job."""
 
-import dataclasses
-
 from motion.env import EnvConfig
 from motion.formats.clip_files import ReadOptions
 from motion.networks import NetworkConfig
@@ -68,18 +66,20 @@ def reference_settings() -> EnvConfig:
 def small_settings() -> EnvConfig:
     """The task for hundreds of copies on a few cores: actions around the reference, no pushes."""
     return EnvConfig(
+        action_scale=None,
         observation_noise=0.2,
-        start_noise=0.5,
+        start_noise=0.2,
         randomisation=0.0,
         push_seconds=None,
     )
 
 
 def small_ppo() -> PpoConfig:
-    """Learning for small rollouts."""
-    return dataclasses.replace(
-        PpoConfig(),
+    """Learning from small rollouts: larger steps, less exploration."""
+    return PpoConfig(
         learning_rate=3e-4,
-        desired_kl=None,
-        network=NetworkConfig(initial_std=0.4),
+        least_learning_rate=1e-4,
+        desired_kl=0.02,
+        entropy_weight=0.002,
+        network=NetworkConfig(initial_std=0.6),
     )
