@@ -33,6 +33,9 @@ from . import occupancy, spaces
 from .occupancy import OccupancyConfig, OccupancyState
 from .spaces import SceneBounds
 
+_GROUP = 8
+"""Candidates that are hidden together."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MarchingConfig:
@@ -46,6 +49,9 @@ class MarchingConfig:
     """Longest march, in steps; a multiple of 32."""
     max_step_scale: float = 16.0
     """How far a step may be widened when the samples do not fit the budget."""
+    hidden_after: float = 16.0
+    """A march through contracted space ends where the grid has seen this much optical depth: what
+    lies behind a wall would use up the budget and teach nothing."""
     target_fill: float = 0.95
     """Share of the budget that the step controller aims at."""
 
@@ -57,6 +63,8 @@ class MarchingConfig:
             raise ValueError(
                 f"num_candidates must be a positive multiple of 32, got {self.num_candidates}"
             )
+        if not self.hidden_after > 0.0:
+            raise ValueError(f"hidden_after must be positive, got {self.hidden_after}")
         if self.max_step_scale < 1.0 or not 0.0 < self.target_fill <= 1.0:
             raise ValueError(
                 "max_step_scale must be at least 1 and target_fill inside (0, 1], "
@@ -295,10 +303,16 @@ def _hits_in_warp(config, grid_config, grid, bounds, rays, step, offset):
     t = spaces.distance(space, bounds, x)
     points = rays.origins[:, None, :] + t[..., None] * rays.directions[:, None, :]
     unit = spaces.to_unit(space, bounds, points)
-    hit = occupancy.is_occupied(grid_config, grid, unit) & (x < last)
+    cell = occupancy.cell_index(grid_config, unit)
+    hit = grid.occupied.at[cell].get(mode="promise_in_bounds") & (x < last)
     if space == "forward_facing":
         hit = hit & jnp.all((unit >= 0.0) & (unit <= 1.0), axis=-1)
-    return start, hit
+    shrinking = spaces.shrinking(space, bounds, points.reshape(-1, 3)).reshape(hit.shape)
+    density = grid.density.at[cell].get(mode="promise_in_bounds") * shrinking
+    tau = jnp.where(hit, density, 0.0) * (spaces.slope(space, bounds, t) * step)
+    tau = jnp.sum(jnp.maximum(tau, 0.0).reshape(hit.shape[0], -1, _GROUP), axis=-1)
+    is_seen = jnp.cumsum(tau, axis=-1) - tau <= config.hidden_after
+    return start, hit & jnp.repeat(is_seen, _GROUP, axis=1)
 
 
 def _samples(config, candidates, bounds, number, valid):

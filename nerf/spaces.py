@@ -68,6 +68,15 @@ def distance(
     return jnp.where(x <= c, x, jnp.minimum(beyond, bounds.far))
 
 
+def slope(
+    space: SceneKind, bounds: SceneBounds, t: Float[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """Distance per marching coordinate at distances t."""
+    if space == "bounded":
+        return jnp.ones_like(t)
+    return jnp.square(jnp.maximum(t / knee(space, bounds), 1.0))
+
+
 def longest_march(space: SceneKind, bounds: SceneBounds) -> Float[Array, ""]:
     """Length of the longest march, in x."""
     if space == "bounded":

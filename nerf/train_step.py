@@ -388,7 +388,7 @@ def _regularisers(config, bounds, render, rendered, turn):
 def _slopes(move, share, rows, cols):
     """Derivative of each ray's own loss by its place in the image (uv), from that of the mean."""
     own = move / jnp.where(share > 0.0, share, 1.0)[:, None]
-    return own * jnp.array([cols, rows], own.dtype)
+    return own * jnp.array([[cols, rows]], own.dtype)
 
 
 def _next_step_scale(config, scale, render):

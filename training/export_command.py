@@ -2,39 +2,69 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
 from . import runtime
 from .nerf_command import OptionalStr
 
+if TYPE_CHECKING:
+    from .run_folder import RunFolder
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Writes the policy of a motion run as ONNX, with its observation's normalisation inside.
+    """Writes the geometry of a radiance field as PLY, or the policy of a motion run as ONNX.
 
-    Needs the extra onnx; with onnxruntime installed the file is also run and compared.
+    A mesh is cut out of the scene's box where the field is half opaque (needs the extra mesh);
+    points are what the training views see. Both are in the coordinates of the scene's own files.
+    The policy has its observation's normalisation inside (needs the extra onnx); with onnxruntime
+    installed the file is also run and compared.
     """
 
     examples: ClassVar[str] = """
+  hardlight export runs/lego-uniform
+  hardlight export runs/fox-uniform --what points --out fox.ply
   hardlight export runs/motion-humanoid-failure_bins
   hardlight export runs/motion-g1-failure_bins --out policy.onnx"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
+    what: Literal["mesh", "points"] = "mesh"
+    """Of a radiance field: a mesh by marching cubes, or a cloud of points."""
+    resolution: int = 256
+    """Cells along the longest side of the mesh's box, or pixels along that of the views."""
     out: OptionalStr = None
-    """File to write. Default: policy.onnx in the run's folder."""
+    """File to write. Default: mesh.ply, points.ply or policy.onnx in the run's folder."""
 
     def run(self) -> int:
         """Exports the newest whole checkpoint."""
+        if self.resolution < 8:
+            raise ValueError(f"--resolution must be at least 8, got {self.resolution}")
         runtime.prepare()
-        from . import checkpoints, motion_job, motion_onnx, motion_setup, run_folder
+        from . import run_folder
 
         folder = run_folder.existing(self.run_folder)
         kind = run_folder.read_json(folder.config).get("config", {}).get("job")
+        if kind == "nerf":
+            from . import nerf_export
+
+            out = None if self.out is None else Path(self.out)
+            path = nerf_export.export(
+                self.run_folder, self.what, resolution=self.resolution, out=out
+            )
+            print(f"written: {path}")
+            return 0
         if kind != "motion":
-            raise ValueError(f"{folder.path}: only motion runs have a policy to export, got {kind}")
+            raise ValueError(
+                f"{folder.path}: runs of radiance fields and motion can be exported, got {kind}"
+            )
+        return self._export_policy(folder)
+
+    def _export_policy(self, folder: "RunFolder") -> int:
+        from . import checkpoints, motion_job, motion_onnx, motion_setup
+
         job = motion_job.read_job(folder)
         setup = motion_setup.prepare(job)
         restored = checkpoints.restore(folder.checkpoints, motion_setup.first_state(setup))

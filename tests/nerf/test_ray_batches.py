@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ def batches(scene):
 def test_a_batch_is_what_the_images_hold(batches, scene):
     batch = next(batches)
     stored = scene.train.images.reshape(-1, scene.train.images.shape[-1])[np.asarray(batch.index)]
-    np.testing.assert_allclose(batch.colors, premultiply(stored)[:, :3], atol=1e-6)
+    np.testing.assert_allclose(batch.colors, premultiply(jnp.asarray(stored))[:, :3], atol=1e-6)
     depth = scene.train.depth.reshape(-1)[np.asarray(batch.index)]
     np.testing.assert_array_equal(batch.depth, depth)
     view = np.asarray(batch.index) // (32 * 32)
