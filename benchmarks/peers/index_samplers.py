@@ -6,7 +6,7 @@ returns a batch of indices, `update(index, values)` writes new weights; both wai
 """
 
 import functools
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Ours:
     """The weight pyramid."""
 
     leaf_format = "float32"
+    method: Literal["multinomial", "stratified"] = "multinomial"
 
     def __init__(self, num_items: int, batch: int):
         import jax
@@ -28,7 +29,8 @@ class Ours:
         self.state = jax.jit(
             lambda: build(jnp.where(jnp.arange(num_items) < num_items // 2, 2, 1))
         )()
-        self._draw = jax.jit(lambda key, state: pyramid.draw(key, state, batch)[0])
+        draw = functools.partial(pyramid.draw, method=self.method)
+        self._draw = jax.jit(lambda key, state: draw(key, state, batch)[0])
         self._update = jax.jit(pyramid_write.write, donate_argnums=0)
         self._total = jax.jit(pyramid.total)
         self._leaves = jax.jit(lambda state: pyramid.leaf_weights(state, num_items))
@@ -43,6 +45,12 @@ class Ours:
         """Relative error of the total."""
         leaves = float(np.asarray(self._leaves(self.state), np.float64).sum())
         return abs(float(self._total(self.state)) / leaves - 1.0)
+
+
+class OursStratified(Ours):
+    """The weight pyramid, its draws spread evenly, which also makes them neighbours in memory."""
+
+    method = "stratified"
 
 
 class OursCompact(Ours):
@@ -235,6 +243,7 @@ class CompiledTree:
 
 SAMPLERS = {
     "pyramid": Ours,
+    "pyramid, stratified": OursStratified,
     "pyramid, 1 byte": OursCompact,
     "jax.random.choice": JaxChoice,
     "cumulative sum kept": JaxKeptSum,
