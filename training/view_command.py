@@ -10,17 +10,20 @@ from . import runtime
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewCommand:
-    """Opens a run in the browser: drag to look around, pictures are rendered as you move.
+    """Opens a run, or a block map, in the browser: drag to look around.
+
+    Radiance fields are rendered as you move; block worlds are shown as they are exported.
 
     Needs the viewer extra: pip install "hardlight[viewer]".
     """
 
     examples: ClassVar[str] = """
   hardlight view runs/blocks-uniform
+  hardlight view map.json
   hardlight view runs/blocks-uniform --port 9000 --size 320"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run."""
+    """Folder of the run, or a map.json."""
     port: int = 8080
     """Port of the local web server."""
     host: str = "127.0.0.1"
@@ -40,7 +43,13 @@ class ViewCommand:
             ) from error
         del viser
         runtime.prepare()
-        from . import viewer
+        from . import motion_viewer, viewer, voxels_viewer
 
+        if motion_viewer.is_motion(self.run_folder):
+            motion_viewer.serve(self.run_folder, host=self.host, port=self.port)
+            return 0
+        if voxels_viewer.is_voxels(self.run_folder):
+            voxels_viewer.serve(self.run_folder, host=self.host, port=self.port)
+            return 0
         viewer.serve(self.run_folder, host=self.host, port=self.port, size=self.size)
         return 0

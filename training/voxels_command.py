@@ -9,8 +9,8 @@ from . import config_json, runtime
 from .nerf_command import Assignments, OptionalInt, OptionalStr
 
 GuidanceChoice = Annotated[
-    Literal["target", "mixture"] | None,
-    tyro.conf.arg(metavar="{target,mixture}", help_behavior_hint=""),
+    Literal["target", "mixture", "tiny", "sdxl"] | None,
+    tyro.conf.arg(metavar="{target,mixture,tiny,sdxl}", help_behavior_hint=""),
 ]
 
 
@@ -26,6 +26,8 @@ class VoxelsCommand:
   hardlight voxels
   hardlight voxels --map map.json --cameras metadata.json --steps 500
   hardlight voxels --guidance mixture --sampler views
+  hardlight voxels --guidance tiny --prompt "snow towers"
+  hardlight voxels --map map.json --guidance sdxl --prompt "a castle in the snow"
   hardlight voxels --map map.json --check-gradients
   hardlight voxels --resume runs/voxels-target"""
 
@@ -34,7 +36,11 @@ class VoxelsCommand:
     cameras: OptionalStr = None
     """A metadata.json with posed pictures. Default: cameras that circle the world."""
     guidance: GuidanceChoice = None
-    """What pulls at the pictures: target (posed pictures), mixture (a closed-form denoiser)."""
+    """What pulls at the pictures: target (posed pictures), mixture (a closed-form denoiser of
+    them), tiny (our own small denoiser, trained at first use), sdxl (needs its weights)."""
+    prompt: OptionalStr = None
+    """What tiny (words out of lake, snow, hills, towers) or sdxl (any text) should make of the
+    world, which is then the start, not the goal."""
     sampler: OptionalStr = None
     """Which cameras to look from: views_rounds (default), views, views_farthest, uniform."""
     sampler_option: Assignments = ()

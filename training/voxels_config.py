@@ -4,11 +4,13 @@ import dataclasses
 from typing import Literal
 
 from voxels.guidance.distillation import DistillationConfig
+from voxels.guidance.sdxl import SdxlConfig
 from voxels.train_step import TrainConfig
 
 from .nerf_config import SamplerConfig
 
-GuidanceName = Literal["target", "mixture"]
+GuidanceName = Literal["target", "mixture", "tiny", "sdxl"]
+TEXT_GUIDES = ("tiny", "sdxl")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class WorldSource:
     """Side of the pictures in pixels, where no file says it."""
     seed: int = 0
     start: Literal["map", "fog"] = "fog"
-    """What optimisation starts at: the map, or an even fog of every material."""
+    """What optimisation starts at: the map (or procedural world), or an even fog of everything."""
 
     def __post_init__(self):
         """Refuses what no reader takes."""
@@ -34,8 +36,6 @@ class WorldSource:
             raise ValueError(
                 f"needed num_views >= 1 and size >= 8, got {self.num_views} and {self.size}"
             )
-        if self.start == "map" and self.map is None:
-            raise ValueError("a run can only start at a map when it is given one")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,23 @@ class GuidanceConfig:
     """What tells the world how its pictures should look."""
 
     name: GuidanceName = "target"
+    prompt: str = ""
+    """What `tiny` and `sdxl` shape the world towards."""
     spread: float = 0.05
     """Width of the modes of `mixture`."""
     distillation: DistillationConfig = DistillationConfig()
+    """Noise of `mixture` and `tiny`."""
+    weights: str | None = None
+    """Of `tiny` an .npz file, of `sdxl` a folder or a name in the hub cache."""
+    unet: str | None = None
+    """Of `sdxl`: a .safetensors file of Lightning's UNet."""
+    sdxl: SdxlConfig = SdxlConfig()
+
+    def __post_init__(self):
+        """Refuses prompts where none is read, and text guides without one."""
+        if (self.name in TEXT_GUIDES) != bool(self.prompt.strip()):
+            what = "needs a prompt" if self.name in TEXT_GUIDES else "reads no prompt"
+            raise ValueError(f"guidance {self.name} {what}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from . import (
     pictures,
     run_folder,
     runtime,
+    tiny_guide,
     voxels_evaluation,
     voxels_report,
     voxels_setup,
@@ -236,6 +237,9 @@ def _finish(
     run_folder.write_json(folder.path / "gradient_report.json", gradients)
     final["gradient_health_score"] = gradients["gradient_health_score"]
     final["gradient_score"] = gradients["score"]
+    if job.guidance.name == "tiny":
+        before = setup.loaded.pictures.astype(np.float32) / 255
+        final["critic"] = tiny_guide.judge(before, judged.hard)
     save_map(
         folder.path / "map_optimized.json",
         judged.exported,
@@ -245,6 +249,7 @@ def _finish(
         "job": job.job,
         "data": job.world.map or "procedural",
         "guidance": job.guidance.name,
+        "prompt": job.guidance.prompt,
         "sampler": job.sampler.name,
         "seed": job.seed,
         "steps": progress.step,

@@ -2,13 +2,16 @@
 
 import dataclasses
 
+from voxels.guidance.distillation import DistillationConfig
 from voxels.rendering.images import RenderConfig
 from voxels.train_step import TrainConfig
 
 from . import config_json, voxels_setup
 from .nerf_config import SamplerConfig, SamplerOption
 from .voxels_command import VoxelsCommand
-from .voxels_config import GuidanceConfig, VoxelsJob, VoxelsLoop, WorldSource
+from .voxels_config import TEXT_GUIDES, GuidanceConfig, VoxelsJob, VoxelsLoop, WorldSource
+
+_TINY_SCALE = 4.0
 
 
 def build(command: VoxelsCommand) -> VoxelsJob:
@@ -19,10 +22,12 @@ def build(command: VoxelsCommand) -> VoxelsJob:
     """
     assignments = config_json.parse_assignments(command.set_, "--set")
     plain = WorldSource()
+    name = command.guidance or "target"
+    is_text = name in TEXT_GUIDES
     source = WorldSource(
         map=command.map,
         cameras=command.cameras,
-        start="fog" if command.map is None else "map",
+        start="fog" if command.map is None and not is_text else "map",
         num_views=plain.num_views if command.views is None else command.views,
         size=plain.size if command.size is None else command.size,
         seed=command.seed or 0,
@@ -47,7 +52,11 @@ def build(command: VoxelsCommand) -> VoxelsJob:
     job = VoxelsJob(
         seed=command.seed or 0,
         world=source,
-        guidance=GuidanceConfig(name=command.guidance or "target"),
+        guidance=GuidanceConfig(
+            name=name,
+            prompt=command.prompt or "",
+            distillation=DistillationConfig(guidance_scale=_TINY_SCALE if name == "tiny" else 1.0),
+        ),
         sampler=SamplerConfig(
             name=command.sampler or "views_rounds",
             options=tuple(

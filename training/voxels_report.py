@@ -54,12 +54,17 @@ def write(
         ("gradient health score, common formula", f"{final['gradient_health_score']:.3f}"),
         ("gradient score over visible cells", f"{final['gradient_score']:.3f}"),
         *((f"share of {name}", f"{s:.3f}") for name, s in final["material_share"].items()),
+        *(
+            (f"critic: {word}, before and after", f"{before:.2f}, {after:.2f}")
+            for word, (before, after) in final.get("critic", {}).items()
+        ),
         ("device", summary["device"]),
         ("compilation", f"{summary['compile_seconds']:.1f} s"),
     ]
     parts.append(report_page.table(("", "value"), rows))
     parts.append(report_page.details("Configuration", json.dumps(config, indent=2)))
-    subtitle = f"{summary['data']}, guidance {summary['guidance']}, seed {summary['seed']}"
+    guidance = f"{summary['guidance']} {summary['prompt']}".strip()
+    subtitle = f"{summary['data']}, guidance {guidance}, seed {summary['seed']}"
     report_page.write(folder.report, report_page.page("Block world", subtitle, parts))
 
 

@@ -1,5 +1,6 @@
 """From a job to what its loop works on: world, cameras, pictures, guide, sampler, first grid."""
 
+import dataclasses
 import zlib
 from typing import Any, NamedTuple
 
@@ -17,15 +18,19 @@ from voxels.formats.map_json import load_map
 from voxels.formats.metadata_json import load_views
 from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, harden, uniform_grid
 from voxels.guidance.mixture import mixture
+from voxels.guidance.prompts import parse_prompt
 from voxels.guidance.protocol import Guidance
+from voxels.guidance.sdxl import sdxl
 from voxels.guidance.target import target
+from voxels.guidance.tiny import tiny
 from voxels.losses import neutral_priors
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
 from voxels.rendering.images import RenderConfig, render
 from voxels.train_step import TrainState, World, init_state
 
-from .voxels_config import VoxelsJob, WorldSource
+from . import sdxl_weights, tiny_guide
+from .voxels_config import GuidanceConfig, VoxelsJob, WorldSource
 
 _START_NOISE = 0.1
 _FOG_LOGIT = -2.0  # thin, so that every cell on a ray is seen; thick fog freezes into floaters
@@ -37,7 +42,7 @@ class LoadedWorld(NamedTuple):
     Attributes:
       block_map: the map of the file, or the procedural world to find again.
       pictures: one per camera: of the files, or rendered from the map.
-      is_hidden: the map is the truth and not the start.
+      is_hidden: the map is the goal and not the start.
       notes: what a reader mended.
     """
 
@@ -119,7 +124,8 @@ def load(source: WorldSource) -> LoadedWorld:
         else:
             notes.append(f"{source.cameras}: pictures are missing; those of the map are used")
             pictures = render_map(block_map, cameras, views.rows, views.cols, near)
-    return LoadedWorld(block_map, cameras, pictures, near, source.map is None, tuple(notes))
+    is_hidden = source.start == "fog"
+    return LoadedWorld(block_map, cameras, pictures, near, is_hidden, tuple(notes))
 
 
 def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
@@ -145,16 +151,35 @@ def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
             noise=_START_NOISE,
             key=start_key,
         )
-    pictures = jnp.asarray(loaded.pictures)
-    if job.guidance.name == "mixture":
-        config = job.guidance.distillation
-        guide = mixture(pictures[None], spread=job.guidance.spread, config=config)
-    else:
-        guide = target(pictures)
+    guide = make_guide(job.guidance, loaded.pictures)
     cameras = Cameras(*(jnp.asarray(field) for field in loaded.cameras))
     world = World(cameras, lit, sky, neutral_priors(len(names)), guide.data)
     sampler = make_view_sampler(job, loaded.num_views)
     return Setup(job, loaded, world, guide, sampler, start, init_key, run_key)
+
+
+def make_guide(
+    config: GuidanceConfig, pictures: UInt8[np.ndarray, "views rows cols 3"]
+) -> Guidance:
+    """Makes the guide a job names; loads, or trains, its weights.
+
+    Raises:
+      FileNotFoundError, ValueError: naming weights, prompt or setting.
+    """
+    if config.name == "target":
+        return target(jnp.asarray(pictures))
+    if config.name == "mixture":
+        modes = jnp.asarray(pictures)[None]
+        return mixture(modes, spread=config.spread, config=config.distillation)
+    if config.name == "tiny":
+        words = parse_prompt(config.prompt)
+        return tiny(tiny_guide.load_or_train(config.weights), words, config=config.distillation)
+    steps = config.sdxl.lightning_steps
+    asked = dataclasses.replace(config.sdxl, prompt=config.prompt)
+    if config.unet is not None:
+        asked = dataclasses.replace(asked, variant="residual")
+    pipeline = sdxl_weights.load_pipeline(config.weights, unet=config.unet, num_steps=steps)
+    return sdxl(pipeline, asked)
 
 
 def make_view_sampler(job: VoxelsJob, num_views: int) -> Sampler:
