@@ -4,11 +4,12 @@ A row is a moment that may have failed. Rules of kind "steps" count every enviro
 happened; rules of kind "episodes" count finished episodes where they began.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from samplers import registry
 from samplers.base import Draw, Feedback, Sampler
@@ -29,7 +30,7 @@ def make_start_sampler(
     *,
     clip_frames: tuple[int, ...],
     batch_size: int,
-    frames_per_bin: float,
+    frames_per_bin: float | int,
     options: Mapping[str, object] | None = None,
 ) -> Sampler:
     """Makes a sampler of starts by name.
@@ -50,7 +51,7 @@ def make_start_sampler(
     sizes = {
         "clip_frames": clip_frames,
         "batch_size": batch_size,
-        "frames_per_bin": frames_per_bin,
+        "frames_per_bin": float(frames_per_bin),
     }
     if name == "uniform":
         if given:
@@ -58,6 +59,31 @@ def make_start_sampler(
         fixed = {"uniform_fraction": 1.0, "progress_floor": 1.0}
         return registry.make_sampler(DEFAULT, {**fixed, **sizes})
     return registry.make_sampler(name, {**given, **sizes})
+
+
+def with_clip_weights(sampler: Sampler, weights: Sequence[float]) -> Sampler:
+    """Multiplies the probability of every start by its clip's weight.
+
+    The floor is multiplied too, so a bin of weight 1 among bins of weight 2 keeps half the floor of
+    theirs.
+    Raises:
+      ValueError: unless there is one positive weight per clip.
+    """
+    clips = len(sampler.config.clip_frames)
+    if len(weights) != clips or not min(weights) > 0:
+        raise ValueError(f"needs {clips} positive weights, got {list(weights)}")
+    plain = sampler.probabilities
+    assert plain is not None
+
+    def probabilities(state: Any) -> Float[Array, " bins"]:
+        weight = jnp.asarray(weights, jnp.float32)[state.layout.clip]
+        weighted = plain(state) * weight
+        return weighted / jnp.sum(weighted)
+
+    def sample(key: Key[Array, ""], state: Any) -> Draw:
+        return sampler.sample(key, state._replace(override=probabilities(state)))
+
+    return dataclasses.replace(sampler, sample=sample, probabilities=probabilities)
 
 
 def rows_of(name: str) -> Literal["steps", "episodes"]:
@@ -68,14 +94,13 @@ def rows_of(name: str) -> Literal["steps", "episodes"]:
 def count_outcomes(
     sampler: Sampler,
     rows: Literal["steps", "episodes"],
-    state: object,
+    state: Any,
     *,
     here: MotionTime,
     start: MotionTime,
     failed: Bool[Array, " envs"],
     is_over: Bool[Array, " envs"],
-    probs: Float[Array, " envs"] | None = None,
-) -> object:
+) -> Any:
     """Tells a sampler what one environment step showed.
 
     Args:
@@ -84,7 +109,7 @@ def count_outcomes(
       failed: terminated, time-outs and ends of clips apart.
       is_over: the episode ended, for whatever reason.
     """
-    ones = jnp.ones(failed.shape, jnp.float32) if probs is None else probs
+    ones = jnp.ones(failed.shape, jnp.float32)
     value = failed.astype(jnp.float32)
     if rows == "episodes":
         return sampler.update(state, Draw(start, ones, ones), Feedback(value, valid=is_over))

@@ -24,7 +24,7 @@ JointOrderChoice = Annotated[
 class MotionCommand:
     """Trains a humanoid to track motions, evaluates it, films it, exports it.
 
-    Without flags the built-in humanoid learns a built-in squat. Everything lands in one folder:
+    Without flags the built-in humanoid learns to squat and to step in place. Everything lands in one folder:
     report.html, summary.json, images/policy.mp4, policy.onnx, checkpoints.
     """
 
@@ -39,7 +39,7 @@ class MotionCommand:
         tuple[str, ...], tyro.conf.arg(metavar="PATH|builtin:NAME ...", help_behavior_hint="")
     ] = ()
     """Motions: CSV, npz or DeepMimic text files, builtin:stand, wave, squat, step, hard or mix, or
-    one .json manifest. Default: builtin:squat."""
+    one .json manifest. Default: builtin:squat builtin:step."""
     robot: OptionalStr = None
     """humanoid (default), g1 (needs the extra g1), or the path of an MJCF file."""
     sampler: OptionalStr = None

@@ -18,7 +18,7 @@ class MotionSource:
 
     robot: str = "humanoid"
     """humanoid, g1, or the path of an MJCF file."""
-    clips: tuple[str, ...] = ("builtin:squat",)
+    clips: tuple[str, ...] = ("builtin:squat", "builtin:step")
     """Files, builtin:NAME, or one manifest ending in .json."""
     read: ReadOptions = ReadOptions()
 

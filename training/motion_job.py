@@ -19,6 +19,7 @@ from . import (
     motion_pictures,
     motion_report,
     motion_setup,
+    motion_tracks,
     pictures,
     run_folder,
     runtime,
@@ -29,6 +30,7 @@ from .interrupts import StopRequest
 from .motion_config import MotionJob
 from .motion_evaluation import Evaluator, Verdict
 from .motion_setup import Setup
+from .motion_tracks import Tracks
 from .progress import duration
 from .run_folder import RunFolder
 from .run_log import RunLog
@@ -267,11 +269,8 @@ def _finish(
 
 
 def _film(setup: Setup, folder: RunFolder, verdict: Verdict) -> Path | None:
-    """Writes policy.mp4 and policy.png: every clip from its first frame, one after the other."""
-    count = setup.job.loop.video_frames
-    if count == 0:
-        return None
-    loaded, figure = setup.loaded, motion_pictures.Figure(setup.loaded.robot)
+    """Writes tracks.npz, policy.mp4, policy.png: the clips from their first frames, in a row."""
+    loaded, count = setup.loaded, setup.job.loop.video_frames
     reference = np.asarray(loaded.bank.qpos)
     policy, target, alive = [], [], []
     for place, length in enumerate(loaded.lengths):
@@ -279,12 +278,19 @@ def _film(setup: Setup, folder: RunFolder, verdict: Verdict) -> Path | None:
         policy.append(verdict.tracks.qpos[:length, place])
         alive.append(verdict.tracks.is_alive[:length, place])
         target.append(reference[first : first + length])
-    every = max(1, -(-sum(loaded.lengths) // count))
+    tracks = Tracks(
+        policy=np.concatenate(policy),
+        reference=np.concatenate(target),
+        is_alive=np.concatenate(alive),
+        fps=loaded.robot.control_rate,
+    )
+    motion_tracks.save(folder, tracks)
+    if count == 0:
+        return None
+    figure = motion_pictures.Figure(loaded.robot)
+    every = max(1, -(-len(tracks.policy) // count))
     frames = motion_pictures.beside(
-        figure,
-        np.concatenate(policy)[::every],
-        np.concatenate(target)[::every],
-        np.concatenate(alive)[::every],
+        figure, tracks.policy[::every], tracks.reference[::every], tracks.is_alive[::every]
     )
     pictures.write_png(folder.images / "policy.png", motion_pictures.strip(frames))
     fps = loaded.robot.control_rate / every

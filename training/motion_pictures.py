@@ -25,6 +25,15 @@ class Figure:
         self._height = 1.45 * robot.default_root_height + 0.45
         self._lines = _lines(robot.model)
 
+    def segments(
+        self, qpos: Float[np.ndarray, " nq"]
+    ) -> tuple[Float[np.ndarray, "lines 2 3"], Float[np.ndarray, " lines"]]:
+        """Ends of the thick lines that stand for the robot in a pose, and their radii, metres."""
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(self._model, self._data)
+        ends = [self._ends(line) for line in self._lines]
+        return np.array([(a, b) for a, b, _ in ends]), np.array([width for *_, width in ends])
+
     def draw(
         self,
         qpos: Float[np.ndarray, " nq"],
@@ -39,8 +48,7 @@ class Figure:
           centre: place over the floor that the camera follows; None: the root.
           onto: a picture to draw over.
         """
-        self._data.qpos[:] = qpos
-        mujoco.mj_kinematics(self._model, self._data)
+        segments, radii = self.segments(qpos)
         middle = np.asarray(qpos[:2] if centre is None else centre, float)
         side = self._size * _OVERSAMPLING
         scale = side / (1.25 * self._height)
@@ -55,15 +63,14 @@ class Figure:
                 x = side / 2 + (along - middle @ _right()) * scale
                 pen.line((x, floor, x, floor + 0.02 * side), fill=GREY, width=2)
         pen = ImageDraw.Draw(onto)
-        ends = [self._ends(line) for line in self._lines]
-        depth = [float((a + b)[:2] @ _towards()) for a, b, _ in ends]
-        near = max(np.ptp(depth), 1e-6)
+        depth = segments.sum(axis=1)[:, :2] @ _towards()
+        near = max(float(np.ptp(depth)), 1e-6)
         for place in np.argsort(depth):
-            a, b, width = ends[place]
+            a, b = segments[place]
             first, second = (self._pixel(point, middle, scale) for point in (a, b))
-            dim = 0.65 + 0.35 * (depth[place] - min(depth)) / near
+            dim = 0.65 + 0.35 * float(depth[place] - depth.min()) / near
             ink = tuple(int(dim * part + (1 - dim) * 255) for part in colour)
-            radius = max(1.5 * _OVERSAMPLING, width * scale)
+            radius = max(1.5 * _OVERSAMPLING, float(radii[place]) * scale)
             pen.line((*first, *second), fill=ink, width=round(2 * radius))
             for x, y in (first, second):
                 pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
@@ -86,7 +93,7 @@ class Figure:
         across = (point[:2] - middle) @ _right()
         deeper = (point[:2] - middle) @ _towards()
         up = point[2] - 0.18 * deeper
-        return side / 2 + across * scale, 0.92 * side - up * scale
+        return float(side / 2 + across * scale), float(0.92 * side - up * scale)
 
 
 def beside(

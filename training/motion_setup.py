@@ -107,6 +107,8 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None) -> Setup:
         frames_per_bin=job.bin_seconds * rate,
         options=job.sampler.as_dict(),
     )
+    if len(set(loaded.weights)) > 1:
+        sampler = starts.with_clip_weights(sampler, loaded.weights)
     init_key, run_key = jax.random.split(jax.random.key(job.seed))
     return Setup(job, loaded, env, evaluation_env, sampler, init_key, run_key)
 

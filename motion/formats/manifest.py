@@ -39,8 +39,6 @@ class Entry:
     def __post_init__(self) -> None:
         if not 0 < self.weight < 1e6:
             raise ValueError(f"weight must be positive, got {self.weight}")
-        if self.split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
 
 
 def read_manifest(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
@@ -95,14 +93,19 @@ def _entry(path: Path, number: int, row: Any) -> Entry:
     if unknown:
         raise ValueError(f"{where}: unknown fields {', '.join(unknown)}; known: {_FIELDS}")
     file = path.parent / row["file"]
-    plain = {name: row[name] for name in ("weight", "split") if name in row}
+    weight, split = row.get("weight", 1.0), row.get("split", "train")
+    if not isinstance(weight, int | float) or isinstance(weight, bool):
+        raise ValueError(f"{where}: weight must be a number, got {weight!r}")
+    if split not in SPLITS:
+        raise ValueError(f"{where}: split must be one of {', '.join(SPLITS)}, got {split!r}")
     options = {name: row[name] for name in _OPTIONS if name in row}
     try:
         return Entry(
             file=file,
             name=str(row.get("name", file.stem)),
+            weight=float(weight),
+            split=split,
             options=ReadOptions(**options),
-            **plain,
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error

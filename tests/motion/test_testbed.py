@@ -70,6 +70,20 @@ def test_uniform_starts_are_uniform_over_frames():
     assert np.abs(counts - 40).max() < 5 * np.sqrt(40)
 
 
+def test_weights_of_clips_multiply_how_often_they_are_started():
+    sampler = starts.make_start_sampler(
+        "uniform", clip_frames=(40, 40), batch_size=4000, frames_per_bin=10
+    )
+    weighted = starts.with_clip_weights(sampler, (1.0, 3.0))
+    state = weighted.init(jax.random.key(0))
+    np.testing.assert_allclose(weighted.probabilities(state), [1 / 16] * 4 + [3 / 16] * 4)
+    drawn = weighted.sample(jax.random.key(1), state).items
+    share = float(jnp.mean(drawn.clip))
+    assert abs(share - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4000)
+    with pytest.raises(ValueError, match="needs 2 positive weights"):
+        starts.with_clip_weights(sampler, (1.0, 0.0))
+
+
 def test_rules_about_episodes_count_where_they_began():
     sampler = starts.make_start_sampler(
         "motion_bins_proposal", clip_frames=(40,), batch_size=2, frames_per_bin=10

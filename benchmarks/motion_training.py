@@ -1,0 +1,116 @@
+"""Tracking learned on this machine: what starts survive after how many control steps and seconds.
+
+    python benchmarks/motion_training.py --part humanoid        hardlight motion, without flags
+    python benchmarks/motion_training.py --part squat           the G1, a built-in squat
+    python benchmarks/motion_training.py --part clip --clip walk.csv --seconds 1200
+    python benchmarks/motion_training.py --part ablation --seeds 3 --steps 60
+    python benchmarks/motion_training.py --part squat --run runs/motion-g1-failure_bins
+
+`--run` takes the numbers of a run that is already there. Writes results/motion_PART_BACKEND.json.
+"""
+
+import argparse
+import functools
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# the folder of this script would hide packages of the same names
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measuring
+
+PARTS = ("humanoid", "squat", "clip", "ablation")
+_ABLATION_CLIPS = {"hard": ("builtin:hard",), "easy": ("builtin:squat",)}
+
+
+def train(flags: dict[str, Any]) -> dict[str, Any]:
+    from training import motion_job, motion_options
+    from training.motion_command import MotionCommand
+
+    with tempfile.TemporaryDirectory() as folder:
+        job = motion_options.build(MotionCommand(**flags))
+        return motion_job.start(job, out=str(Path(folder) / "run"))
+
+
+def compare(clips: tuple[str, ...], seeds: int, steps: int, folder: str | None) -> dict[str, Any]:
+    from training import compare_motion, motion_options
+    from training.motion_command import MotionCommand
+    from training.nerf_config import SamplerConfig
+
+    with tempfile.TemporaryDirectory() as temporary:
+        base = motion_options.build(
+            MotionCommand(clip=clips, steps=steps, set_=("loop.evaluate_every=5",))
+        )
+        comparison = compare_motion.MotionComparison(
+            base=base,
+            samplers=(SamplerConfig(name="uniform"), SamplerConfig(name="failure_bins")),
+            num_seeds=seeds,
+        )
+        place = Path(folder or temporary) / clips[0].replace(":", "-")
+        if (place / "compare.json").exists():
+            return compare_motion.resume(place)
+        return compare_motion.start(comparison, place)
+
+
+def brief(summary: dict[str, Any]) -> dict[str, Any]:
+    """The part of a summary that belongs into a table, and when targets were reached."""
+    kept = (
+        "robot",
+        "data",
+        "physics",
+        "sampler",
+        "seed",
+        "env_steps",
+        "train_seconds",
+        "cpu_seconds",
+        "compile_seconds",
+        "env_steps_per_second",
+        "final",
+        "curve",
+    )
+    values = {name: summary[name] for name in kept}
+    for target in (0.7, 0.95):
+        first = next((point for point in summary["curve"] if point[2] >= target), None)
+        values[f"first_at_{target:g}"] = (
+            None if first is None else {"env_steps": first[0], "train_seconds": first[1]}
+        )
+    return values
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=PARTS, required=True)
+    parser.add_argument("--clip")
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--run")
+    parser.add_argument("--name")
+    given = parser.parse_args()
+    if given.part == "ablation":
+        results = {
+            name: measuring.in_fresh_process(
+                functools.partial(compare, clips, given.seeds, given.steps, given.run)
+            )
+            for name, clips in _ABLATION_CLIPS.items()
+        }
+        measuring.write("motion_ablation", results)
+        return
+    if given.run:
+        import json
+
+        summary = json.loads((Path(given.run) / "summary.json").read_text())
+    else:
+        flags: dict[str, Any] = {"seconds": given.seconds}
+        if given.part != "humanoid":
+            flags |= {"robot": "g1", "clip": (given.clip or "builtin:squat",)}
+        summary = measuring.in_fresh_process(functools.partial(train, flags))
+    measuring.write(given.name or f"motion_{given.part}", brief(summary))
+
+
+if __name__ == "__main__":
+    main()

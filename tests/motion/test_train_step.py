@@ -1,0 +1,149 @@
+"""The train step on the C engine with a tiny robot: keys, statistics, starts, evaluation."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from motion import evaluation, starts, train_step
+from motion.clips import build_clip_bank
+from motion.env import EnvConfig, make_env
+from motion.evaluation import Evaluator
+from motion.networks import NetworkConfig
+from motion.ppo import PpoConfig
+from motion.train_step import TrainConfig
+from samplers.motion_bins import bin_of
+
+from .tiny import swaying_clip, tiny_robot
+
+ENVS, BIN = 8, 25
+CONFIG = TrainConfig(
+    num_steps=6,
+    ppo=PpoConfig(num_epochs=1, num_minibatches=2, network=NetworkConfig(hidden=(8,))),
+)
+
+
+class Bench:
+    """A small training set-up, compiled once."""
+
+    def __init__(self, physics="c"):
+        self.robot = tiny_robot()
+        clips = [swaying_clip(self.robot), swaying_clip(self.robot, name="again", seconds=1.0)]
+        self.bank = build_clip_bank(self.robot, clips, control_rate=50.0)
+        env_config = EnvConfig(start_noise=0.2)
+        self.env = make_env(self.robot, env_config, num_envs=ENVS, physics=physics)
+        self.sampler = starts.make_start_sampler(
+            "failure_bins", clip_frames=(95, 45), batch_size=ENVS, frames_per_bin=BIN
+        )
+        self.step = train_step.make_train_step(CONFIG, self.env, self.sampler, "steps")
+        self.key = jax.random.key(5)
+        calm = make_env(self.robot, env_config.calm(), num_envs=ENVS, physics=physics)
+        self.evaluator = Evaluator(calm, CONFIG.ppo)
+
+    def first(self):
+        return train_step.init_state(CONFIG, self.env, self.sampler, jax.random.key(0), self.bank)
+
+    def run(self, state, count):
+        for _ in range(count):
+            state, metrics = self.step(self.key, self.bank, state)
+        return state, metrics
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Bench()
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+def test_the_same_keys_give_the_same_run_also_when_it_is_stopped_between(bench):
+    whole, metrics = bench.run(bench.first(), 3)
+    half, _ = bench.run(bench.first(), 1)
+    stored = jax.tree.map(lambda x: np.array(x) if isinstance(x, np.ndarray) else jnp.copy(x), half)
+    bench.run(bench.first(), 1)  # the simulator has meanwhile been used for something else
+    again, _ = bench.run(stored, 2)
+    for one, other in zip(leaves(whole), leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    assert int(whole.iteration) == 3
+
+
+def test_exposure_counts_every_environment_step_once(bench):
+    state, _ = bench.run(bench.first(), 1)
+    lengths = np.asarray(state.sampler.layout.num_frames)
+    decays = bench.sampler.config.decay ** np.arange(CONFIG.num_steps)
+    passes = np.asarray(state.sampler.exposure) * lengths
+    assert passes.sum() == pytest.approx(decays.sum(), rel=1e-4)
+    assert int(state.sampler.step) == CONFIG.num_steps
+
+
+def test_evaluation_touches_neither_statistics_nor_training(bench):
+    state, _ = bench.run(bench.first(), 1)
+    before = leaves(state)
+    begin = evaluation.survival_starts(bench.bank, ENVS, 10)
+    bench.evaluator.play(bench.bank, state.learner, begin, 10)
+    for old, new in zip(before, leaves(state), strict=True):
+        np.testing.assert_array_equal(old, new)
+    alone, _ = bench.run(bench.first(), 2)
+    after, _ = bench.run(state, 1)
+    for one, other in zip(leaves(alone), leaves(after), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_before_the_start_iteration_starts_are_uniform(bench):
+    late = dataclasses.replace(CONFIG, start_iteration=10)
+    parts = train_step._Parts(late, bench.env, bench.sampler, "steps")
+    state = bench.first()
+    wanted = jnp.zeros(6).at[2].set(1.0)
+    tilted = state.sampler._replace(override=wanted)
+    layout = tilted.layout
+    for iteration, is_uniform in ((9, True), (10, False)):
+        _, drawn, _ = parts.choose(
+            bench.key,
+            jnp.asarray(iteration),
+            jnp.asarray(0),
+            state.learner,
+            tilted,
+            state.env.observation,
+        )
+        bins = np.asarray(bin_of(layout, drawn))
+        assert (len(set(bins)) > 1) == is_uniform
+        assert is_uniform or set(bins) == {2}
+
+
+def test_survival_starts_have_room_and_reach_every_clip(bench):
+    begin = evaluation.survival_starts(bench.bank, 32, 20)
+    lengths = np.asarray(bench.bank.clip_length)[np.asarray(begin.clip)]
+    assert np.all(np.asarray(begin.frame) + 20 < lengths)
+    assert set(np.asarray(begin.clip)) == {0, 1}
+    short = evaluation.survival_starts(bench.bank, 4, 1000)
+    np.testing.assert_array_equal(short.frame, 0)
+
+
+def test_trials_say_where_and_when_they_failed(bench):
+    state = bench.first()
+    begin = evaluation.survival_starts(bench.bank, ENVS, 30)
+    trials, track = bench.evaluator.play(bench.bank, state.learner, begin, 30)
+    assert track.qpos.shape[:2] == (31, ENVS)
+    fell = ~trials.survived
+    np.testing.assert_array_equal(trials.failed_frame[fell], (trials.frame + trials.steps)[fell])
+    np.testing.assert_array_equal(trials.failed_frame[~fell], -1)
+    np.testing.assert_array_equal(trials.steps[~fell], 30)
+    rates = evaluation.per_bin(state.sampler.layout, trials)
+    assert np.nansum(rates) >= 0
+    assert (np.nansum(rates) > 0) == bool(fell.any())
+    numbers = evaluation.summarise(trials, 50.0)
+    assert numbers["success"] == pytest.approx(np.mean(trials.survived))
+
+
+@pytest.mark.slow
+def test_with_mjx_the_whole_iteration_is_one_program_traced_once():
+    bench = Bench("mjx")
+    state, metrics = bench.run(bench.first(), 2)
+    assert bench.step._cache_size() == 1
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    assert int(state.sampler.step) == 2 * CONFIG.num_steps

@@ -1,0 +1,182 @@
+"""Motion runs from flags to report, with a tiny robot in place of the humanoid."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from motion.clips import build_clip_bank
+from tests.motion.tiny import swaying_clip, tiny_robot
+from training import (
+    checkpoints,
+    compare_motion,
+    config_json,
+    motion_job,
+    motion_onnx,
+    motion_options,
+    motion_setup,
+)
+from training.motion_command import MotionCommand
+from training.motion_config import MotionJob, MotionLoop, MotionSource
+from training.motion_setup import LoadedMotion
+from training.nerf_config import SamplerConfig
+from training.run_folder import RunFolder
+
+SETTINGS = (
+    "train.num_steps=4",
+    "train.ppo.num_epochs=1",
+    "loop.num_starts=4",
+    "loop.survival_seconds=0.2",
+    "loop.evaluate_every=2",
+    "loop.log_every=1",
+    "loop.video_frames=6",
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Whatever the source names, the tiny robot and two swaying clips are loaded."""
+    robot = tiny_robot()
+    clips = (swaying_clip(robot), swaying_clip(robot, name="again", seconds=1.0))
+    bank = build_clip_bank(robot, clips, control_rate=50.0)
+    monkeypatch.setattr(
+        motion_setup, "load", lambda source: LoadedMotion(robot, clips, (1.0, 1.0), bank, ())
+    )
+    return robot
+
+
+def small_job(steps=4, **changes) -> MotionJob:
+    command = MotionCommand(steps=steps, envs=8, set_=SETTINGS, **changes)
+    return motion_options.build(command)
+
+
+def odd_train():
+    return dataclasses.replace(small_job().train, num_steps=5)
+
+
+def test_the_job_reads_back_from_its_json():
+    job = small_job()
+    values = json.loads(json.dumps(config_json.to_json(job)))
+    assert config_json.from_json(MotionJob, values, "test") == job
+
+
+def test_a_run_writes_everything_and_a_resumed_one_ends_bit_for_bit_the_same(tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    summary = motion_job.start(small_job(), out=str(whole))
+    for name in ("config.json", "metrics.jsonl", "summary.json", "report.html", "policy.onnx"):
+        assert (whole / name).is_file(), name
+    assert (whole / "images" / "policy.png").is_file()
+    page = (whole / "report.html").read_text()
+    assert "Probability of starting" in page
+    assert 0 <= summary["final"]["starts_survived"] <= 1
+    assert [clip["name"] for clip in summary["final"]["clips"]] == ["sway", "again"]
+    assert [point[0] for point in summary["curve"]] == [0, 64, 128]
+
+    part = tmp_path / "part"
+    real = motion_job._is_done
+    monkeypatch.setattr(
+        motion_job, "_is_done", lambda setup, progress: progress.step >= 2 or real(setup, progress)
+    )
+    motion_job.start(small_job(), out=str(part))
+    monkeypatch.setattr(motion_job, "_is_done", real)
+    motion_job.resume(str(part))
+    setup = motion_setup.prepare(small_job())
+    states = [
+        checkpoints.restore(RunFolder(folder).checkpoints, motion_setup.first_state(setup)).state
+        for folder in (whole, part)
+    ]
+    for one, other in zip(*(jax.tree.leaves(state) for state in states), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_a_policy_outside_says_what_the_one_inside_says(tmp_path, tiny):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    job = small_job()
+    setup = motion_setup.prepare(job)
+    learner = motion_setup.first_state(setup).learner
+    moments = learner.actor._replace(
+        mean=learner.actor.mean + 0.3, variance=learner.actor.variance * 4.0
+    )
+    found = motion_onnx.export(
+        tmp_path / "policy.onnx", learner._replace(actor=moments), job.train.ppo, job.env, tiny
+    )
+    assert found["largest_difference"] < motion_onnx.TOLERANCE
+    model = onnx.load(str(tmp_path / "policy.onnx"))
+    told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert told["joint_names"] == list(tiny.joint_names)
+    assert sum(term["size"] for term in told["observation_terms"]) == setup.env.actor_size
+
+
+def test_a_comparison_pairs_seeds_and_counts_crossings():
+    base = small_job(steps=4)
+    names = ("uniform", "failure_bins")
+    comparison = compare_motion.MotionComparison(
+        base=base, samplers=tuple(SamplerConfig(name=name) for name in names), num_seeds=2
+    )
+    assert [(job.seed, job.sampler.name) for job in comparison.runs()] == [
+        (0, "uniform"),
+        (0, "failure_bins"),
+        (1, "failure_bins"),
+        (1, "uniform"),
+    ]
+    summaries = {}
+    for job in comparison.runs():
+        gain = 0.5 if job.sampler.name == "failure_bins" else 0.25
+        curve = [[0, 0.0, 0.0], [100, 1.0, 2 * gain], [200, 2.0, 2 * gain]]
+        summaries[f"{job.sampler.name}/seed-{job.seed}"] = {
+            "curve": curve,
+            "cpu_seconds": 1.0,
+            "robot": "tiny",
+            "data": "sway",
+            "physics": "c",
+            "env_steps": 200,
+            "device": "x",
+            "versions": {},
+            "final": {
+                "starts_survived": 2 * gain,
+                "mpjpe_global": 0.1,
+                "clips_completed": 1.0,
+                "failures_per_pass": [0.0, None],
+                "num_starts": 4,
+            },
+        }
+    results = compare_motion.collect(comparison, summaries)
+    ours, plain = (results["samplers"][name] for name in reversed(names))
+    assert ours["steps_to_target"]["values"] == [90.0, 90.0]
+    assert plain["steps_to_target"]["values"] == []
+    assert ours["area"]["mean"] == pytest.approx(0.75)
+    header, rows = compare_motion.table_rows(results)
+    assert "control steps to 90% surviving" in header
+    assert rows[0][3] == "not reached"
+    assert results["verdicts"][0]["outcome"] == "better"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MotionLoop(seconds=None), "iterations, of seconds, or both"),
+        (lambda: MotionLoop(seconds=-1.0), "seconds must be positive"),
+        (lambda: MotionSource(clips=()), "at least one clip"),
+        (lambda: MotionSource(clips=("a.json", "b.csv")), "a manifest stands alone"),
+        (lambda: dataclasses.replace(small_job(), num_envs=3, train=odd_train()), "do not divide"),
+        (
+            lambda: (
+                small_job(sampler="error_weighted")
+                and motion_setup.prepare(small_job(sampler="error_weighted"))
+            ),
+            "motion samplers: uniform",
+        ),
+    ],
+)
+def test_impossible_jobs_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_folder_of_another_job_is_not_resumed(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {"job": "nerf"}}')
+    with pytest.raises(ValueError, match="not a motion run"):
+        motion_job.resume(str(tmp_path))
