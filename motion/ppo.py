@@ -295,7 +295,7 @@ def _update(
         factor = jnp.where(kl > 2.0 * config.desired_kl, 1 / 1.5, 1.0)
         factor = jnp.where((kl < 0.5 * config.desired_kl) & (kl > 0.0), 1.5, factor)
         rate = jnp.clip(rate * factor, config.least_learning_rate, config.largest_learning_rate)
-    norm = optax.tree.norm(gradient)
+    norm = jnp.sqrt(sum(jnp.sum(part**2) for part in jax.tree.leaves(gradient)))
     is_good = jnp.isfinite(norm)
     gradient = jax.tree.map(lambda g: jnp.where(is_good, g, 0.0), gradient)
     steps, moved = _optimizer(config).update(gradient, optimizer, params)

@@ -24,8 +24,8 @@ JointOrderChoice = Annotated[
 class MotionCommand:
     """Trains a humanoid to track motions, evaluates it, films it, exports it.
 
-    Without flags the built-in humanoid learns to squat and to step in place. Everything lands in one folder:
-    report.html, summary.json, images/policy.mp4, policy.onnx, checkpoints.
+    Without flags the built-in humanoid learns to squat and to step in place. Everything lands in
+    one folder: report.html, summary.json, images/policy.mp4, policy.onnx, checkpoints.
     """
 
     examples: ClassVar[str] = """
