@@ -20,6 +20,7 @@ The task is BeyondMimic's (Liao et al. 2025); the parts that differ say so where
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -111,7 +112,7 @@ class EnvState(NamedTuple):
       start_frame: where its episode began.
       age: control steps since then.
       action: the last one; 0 at the start of an episode.
-      push_in: control steps until the next push.
+      push_in: control steps before the one that begins with a push.
       randomisation: how each copy of the robot differs.
       observation: what to act on.
     """
@@ -182,7 +183,18 @@ class Env:
         return self.physics.is_jittable
 
     def reset(self, bank: ClipBank, key: Key[Array, ""], starts: MotionTime) -> EnvState:
-        """Starts all copies at the given moments, as new robots."""
+        """Starts all copies at the given moments, as new robots.
+
+        No two parts of the state share memory, so it may be donated.
+        """
+        return self._compiled_reset(bank, key, starts)
+
+    @functools.cached_property
+    def _compiled_reset(self) -> Callable[..., EnvState]:
+        return jax.jit(self._reset) if self.is_jittable else self._reset
+
+    def _reset(self, bank: ClipBank, key: Key[Array, ""], starts: MotionTime) -> EnvState:
+        starts = jax.tree.map(jnp.copy, starts)
         parts, qpos, qvel = self._start(bank, key, starts)
         physics, now = self.physics.init(qpos, qvel, parts["randomisation"])
         observation = self._observe(bank, key, now, parts)
@@ -269,7 +281,7 @@ class _Task:
         parts = {
             "clip": starts.clip,
             "frame": starts.frame,
-            "start_frame": starts.frame,
+            "start_frame": jnp.copy(starts.frame),
             "age": jnp.zeros(envs, jnp.int32),
             "action": jnp.zeros((envs, robot.num_joints)),
             "push_in": self._push_times(keys[1], envs),
@@ -298,7 +310,7 @@ class _Task:
         is_due = parts["push_in"] <= 0
         push = perturbations.push(keys[0], now.qpos[:, 3:7]) * is_due[:, None]
         later = self._push_times(keys[1], envs)
-        return action, control, push, jnp.where(is_due, later, parts["push_in"] - 1)
+        return action, control, push, jnp.where(is_due, later, parts["push_in"]) - 1
 
     def judge(
         self,

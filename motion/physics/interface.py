@@ -5,7 +5,7 @@ it tells of a state (`Physical`) always belongs to that state: positions, veloci
 of the same moment, also right after a robot was moved.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float
 
@@ -16,6 +16,7 @@ from motion.tracking import Physical
 NAMES = ("c", "mjx")
 
 
+@runtime_checkable
 class Physics(Protocol):
     """A back-end for a fixed robot.
 

@@ -70,7 +70,8 @@ class MjxEngine:
     ) -> tuple[MjxState, Physical]:
         """Adds `push` to the root's velocity, then simulates one control step."""
         qvel = state.qvel.at[:, :6].add(push)
-        state = jax.vmap(self._substeps)(state._replace(qvel=qvel), control, randomisation)
+        with jax.numpy_rank_promotion("allow"):  # MJX relies on it
+            state = jax.vmap(self._substeps)(state._replace(qvel=qvel), control, randomisation)
         return state, self._tell(state, randomisation)
 
     def _substeps(
@@ -100,7 +101,8 @@ class MjxEngine:
         return model.replace(body_ipos=com, pair_friction=friction)
 
     def _tell(self, state: MjxState, randomisation: Randomisation) -> Physical:
-        bodies = jax.vmap(self._bodies)(state.qpos, state.qvel, randomisation)
+        with jax.numpy_rank_promotion("allow"):
+            bodies = jax.vmap(self._bodies)(state.qpos, state.qvel, randomisation)
         return Physical(state.qpos, state.qvel, bodies)
 
     def _bodies(

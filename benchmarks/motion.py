@@ -1,0 +1,248 @@
+"""What the tracking environment costs beside bare physics, and where a train step's time goes.
+
+    python benchmarks/motion.py                         C engine, light humanoid and G1
+    python benchmarks/motion.py --physics mjx --robots humanoid --batches 1 64 512
+    python benchmarks/motion.py --part train
+
+Parts:
+
+    steps   control steps per second of the environment (physics, observations, rewards, ends,
+            new starts) against the bare engine doing the same substeps: `mujoco.batch`, or a scan
+            of vmapped `mjx.step`. `overhead` is the extra share of time.
+    train   one iteration of PPO split into choosing actions, environment, sampler and learning.
+
+Every measurement is a process of its own with a cold compile cache; compile times are wall time.
+Writes benchmarks/results/motion_BACKEND.json, keeping the parts not measured this time.
+"""
+
+import argparse
+import functools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# the folder of this script would hide packages of the same names
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import measuring
+
+SECONDS = 2.0
+"""Least time a rate is measured over."""
+
+
+def prepare(robot_name: str, num_envs: int, physics: str):
+    import jax
+    import jax.numpy as jnp
+
+    from motion import builtin_clips
+    from motion.clips import build_clip_bank
+    from motion.env import EnvConfig, make_env
+    from motion.formats.mjcf import load_robot
+    from samplers.motion_bins import MotionTime
+
+    robot = load_robot(robot_name)
+    clip = builtin_clips.builtin_clip(robot, "squat")
+    bank = build_clip_bank(robot, [clip], control_rate=robot.control_rate)
+    env = make_env(robot, EnvConfig(), num_envs=num_envs, physics=physics)
+    frames = jax.random.randint(jax.random.key(0), (num_envs,), 0, int(bank.clip_length[0]) - 1)
+    starts = MotionTime(jnp.zeros(num_envs, jnp.int32), frames)
+    return robot, bank, env, starts
+
+
+def rate_of(step: Any, num_envs: int) -> float:
+    """Control steps per second of a function that makes one for all copies."""
+    step()
+    step()
+    count, began = 0, time.perf_counter()
+    while count < 5 or time.perf_counter() - began < SECONDS:
+        step()
+        count += 1
+    return num_envs * count / (time.perf_counter() - began)
+
+
+def steps_on_c(robot_name: str, num_envs: int) -> dict[str, float]:
+    import jax
+    import jax.numpy as jnp
+    import mujoco
+    import numpy as np
+    from mujoco.batch import Batch
+
+    robot, bank, env, starts = prepare(robot_name, num_envs, "c")
+    key, action = jax.random.key(1), jnp.zeros((num_envs, robot.num_joints))
+    began = time.perf_counter()
+    state = env.reset(bank, key, starts)
+    state, _ = env.step(bank, state, action, starts, key)
+    compile_seconds = time.perf_counter() - began
+    box = [state, 0]
+
+    def step() -> None:
+        box[1] += 1
+        box[0], _ = env.step(bank, box[0], action, starts, jax.random.fold_in(key, box[1]))
+
+    ours = rate_of(step, num_envs)
+    batch = Batch(robot.model, num_envs, 0, persistent=True)
+    rows = np.asarray(bank.clip_start[starts.clip] + starts.frame)
+    qpos, qvel = np.asarray(bank.qpos)[rows], np.asarray(bank.qvel)[rows]
+    stage = int(mujoco.mjtStage.mjSTAGE_VEL)
+    control = np.asarray(bank.qpos)[rows, 7:]
+    count = [0]
+
+    def bare() -> None:
+        if count[0] % 25 == 0:  # as often as episodes begin anew, so that robots stand as ours do
+            batch.bind("qpos")[:], batch.bind("qvel")[:] = qpos, qvel
+        count[0] += 1
+        batch.bind("ctrl")[:] = control
+        batch.step(nstep=robot.num_substeps, stage=stage)
+
+    peer = rate_of(bare, num_envs)
+    return {"env": ours, "bare": peer, "overhead": peer / ours - 1, "compile": compile_seconds}
+
+
+def steps_on_mjx(robot_name: str, num_envs: int, length: int = 10) -> dict[str, float]:
+    import jax
+    import jax.numpy as jnp
+    from mujoco import mjx
+
+    robot, bank, env, starts = prepare(robot_name, num_envs, "mjx")
+    key = jax.random.key(1)
+    action = jnp.zeros((num_envs, robot.num_joints))
+    state = env.reset(bank, key, starts)
+
+    def whole(bank, state):
+        def one(state, number):
+            return env.step(bank, state, action, starts, jax.random.fold_in(key, number))[0], None
+
+        return jax.lax.scan(one, state, jnp.arange(length))[0]
+
+    began = time.perf_counter()
+    program = jax.jit(whole, donate_argnums=1).lower(bank, state).compile()
+    compile_seconds = time.perf_counter() - began
+    box = [state]
+
+    def step() -> None:
+        box[0] = jax.block_until_ready(program(bank, box[0]))
+
+    ours = rate_of(step, num_envs * length)
+    model, data = mjx.put_model(robot.model), mjx.make_data(robot.model)
+    now = box[0].now
+    control = jnp.tile(bank.qpos[:1, 7:], (num_envs, 1))
+
+    def bare(qpos, qvel):
+        def one(data, _):
+            return jax.vmap(mjx.step, (None, 0))(model, data), None
+
+        data_now = jax.vmap(lambda q, v, c: data.replace(qpos=q, qvel=v, ctrl=c))(
+            qpos, qvel, control
+        )
+        data_now = jax.lax.scan(one, data_now, None, length * robot.num_substeps)[0]
+        return data_now.qpos, data_now.qvel
+
+    began = time.perf_counter()
+    peer = jax.jit(bare).lower(now.qpos, now.qvel).compile()
+    bare_compile = time.perf_counter() - began
+    rate = rate_of(lambda: jax.block_until_ready(peer(now.qpos, now.qvel)), num_envs * length)
+    return {
+        "env": ours,
+        "bare": rate,
+        "overhead": rate / ours - 1,
+        "compile": compile_seconds,
+        "bare compile": bare_compile,
+    }
+
+
+def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:
+    """Seconds of each part of one iteration of 24 steps on the C engine, after warming up."""
+    import jax
+
+    from motion import ppo, starts, train_step
+
+    robot, bank, env, _ = prepare(robot_name, num_envs, "c")
+    sampler = starts.make_start_sampler(
+        starts.DEFAULT,
+        clip_frames=tuple(int(n) for n in bank.clip_length),
+        batch_size=num_envs,
+        frames_per_bin=robot.control_rate,
+    )
+    config = train_step.TrainConfig(ppo=ppo.PpoConfig())
+    seconds = {"environment": 0.0}
+
+    class Timed:
+        """The environment with a stop watch."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(env, name)
+
+        def step(self, *arguments: Any) -> Any:
+            jax.block_until_ready(arguments)
+            began = time.perf_counter()
+            result = jax.block_until_ready(env.step(*arguments))
+            seconds["environment"] += time.perf_counter() - began
+            return result
+
+    key = jax.random.key(0)
+    state = train_step.init_state(config, env, sampler, key, bank)
+    timed: Any = Timed()
+    step = train_step.make_train_step(config, timed, sampler, starts.rows_of(starts.DEFAULT))
+    began = time.perf_counter()
+    state, metrics = step(key, bank, state)
+    jax.block_until_ready(metrics)
+    first = time.perf_counter() - began
+    state, metrics = step(key, bank, state)
+    jax.block_until_ready(metrics)
+    seconds["environment"], repeats = 0.0, 5
+    began = time.perf_counter()
+    for _ in range(repeats):
+        state, metrics = step(key, bank, state)
+        jax.block_until_ready(metrics)
+    whole = (time.perf_counter() - began) / repeats
+    inside = seconds["environment"] / repeats
+    steps = num_envs * config.num_steps
+    return {
+        "iteration": whole,
+        "environment": inside,
+        "choosing, counting and learning": whole - inside,
+        "control steps per second": steps / whole,
+        "first iteration": first,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=("steps", "train", "all"), default="all")
+    parser.add_argument("--physics", choices=("c", "mjx"), default="c")
+    parser.add_argument("--robots", nargs="+", default=["humanoid", "g1"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 256, 1024])
+    parser.add_argument("--envs", type=int, default=256, help="copies in the part train")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    measure = steps_on_c if options.physics == "c" else steps_on_mjx
+    for robot in options.robots:
+        if options.part in ("steps", "all"):
+            table = results.setdefault(f"steps {options.physics}", {}).setdefault(robot, {})
+            for batch in options.batches:
+                call = functools.partial(measure, robot, batch)
+                table[str(batch)] = measuring.in_fresh_process(call, is_cold=True)
+                print(robot, batch, table[str(batch)], flush=True)
+        if options.part in ("train", "all"):
+            call = functools.partial(train_breakdown, robot, options.envs)
+            row = measuring.in_fresh_process(call, is_cold=True)
+            results.setdefault(f"train c, {options.envs} copies", {})[robot] = row
+            print(robot, row, flush=True)
+    measuring.write("motion", {**stored(), **results})
+
+
+def stored() -> dict[str, Any]:
+    """Parts measured before."""
+    paths = sorted(measuring.RESULTS.glob("motion_[cgt]pu.json"))
+    parts: dict[str, Any] = {}
+    for path in paths:
+        values = json.loads(path.read_text())
+        parts.update({k: v for k, v in values.items() if k.startswith(("steps ", "train "))})
+    return parts
+
+
+if __name__ == "__main__":
+    main()
