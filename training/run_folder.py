@@ -111,12 +111,18 @@ def check_writable(path: Path) -> None:
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path`, then puts it in its place in one step."""
+    """Lets `write` fill a file beside `path`, then puts it in its place in one step.
+
+    Raises:
+      OSError: when it cannot be written, naming it; what was there before stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         write(partial)
         os.replace(partial, path)
+    except OSError as error:
+        raise type(error)(error.errno, f"{path} cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 
