@@ -122,7 +122,8 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         os.replace(partial, path)
     except OSError as error:
-        raise type(error)(error.errno, f"{path} cannot be written: {error.strerror}") from error
+        reason = error.strerror or error
+        raise type(error)(f"{path} cannot be written: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
 

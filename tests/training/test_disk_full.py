@@ -35,10 +35,14 @@ def test_a_checkpoint_that_does_not_fit_is_reported_and_the_last_one_stays(small
     first = Saver(folder)
     first.save(1, small, {"note": "fits"})
     first.close()
-    second = Saver(folder)
+
+    def save_more():
+        saver = Saver(folder)
+        saver.save(2, random_state(2**21), {})
+        saver.close()
+
     with pytest.raises(OSError, match=str(folder)):
-        second.save(2, random_state(2**21), {})
-        second.close()
+        save_more()
     restored = checkpoints.restore(folder, small)
     assert (restored.step, restored.extra) == (1, {"note": "fits"})
     np.testing.assert_array_equal(restored.state["weights"], small["weights"])
