@@ -1,6 +1,6 @@
 """A finished or stopped run, loaded for looking: its scene, its field, its renderer."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nerf import images
 from nerf.images import FieldSnapshot
@@ -19,6 +19,7 @@ class LoadedRun(NamedTuple):
     evaluator: Evaluator
     snapshot: FieldSnapshot
     step: int
+    sampler_state: Any
 
 
 def load(path: str) -> LoadedRun:
@@ -34,5 +35,30 @@ def load(path: str) -> LoadedRun:
     for warning in restored.warnings:
         print(f"warning: {warning}; showing step {restored.step}")
     return LoadedRun(
-        folder, setup, Evaluator(setup), images.snapshot(restored.state), restored.step
+        folder,
+        setup,
+        Evaluator(setup),
+        images.snapshot(restored.state),
+        restored.step,
+        restored.state.sampler,
+    )
+
+
+def newer(run: LoadedRun) -> LoadedRun | None:
+    """Loads the checkpoint a run that is still training has written since; None if there is none.
+
+    A checkpoint that is being written or removed at this moment counts as none.
+    """
+    found = checkpoints.steps(run.folder.checkpoints)
+    if not found or found[0] <= run.step:
+        return None
+    try:
+        template = nerf_setup.state_shapes(run.setup)
+        restored = checkpoints.restore(run.folder.checkpoints, template)
+    except (OSError, ValueError):
+        return None
+    return run._replace(
+        snapshot=images.snapshot(restored.state),
+        step=restored.step,
+        sampler_state=restored.state.sampler,
     )

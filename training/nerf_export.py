@@ -62,10 +62,8 @@ def write_mesh(loaded: LoadedRun, path: Path, *, resolution: int) -> None:
         volume[index] = density_at(slab.reshape(-1, 3)).reshape(counts[1:])
     # nothing outside the box, so that every surface is closed
     for axis in range(3):
-        ends = [slice(None)] * 3
-        for end in (0, -1):
-            ends[axis] = end
-            volume[tuple(ends)] = 0.0
+        side = np.moveaxis(volume, axis, 0)
+        side[0] = side[-1] = 0.0
     level = math.log(2.0) / cell
     if not volume.max() > level:
         raise ValueError(

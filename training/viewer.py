@@ -1,4 +1,9 @@
-"""The web viewer: renders what the visitor's camera sees, coarse while it moves, then sharp."""
+"""The web viewer: renders what the visitor's camera sees, coarse while it moves, then sharp.
+
+It shows colour, depth or opacity, and the training cameras with what they saw, where the field is
+wrong, or where the sampler looks. A run that is still training is followed: every new checkpoint
+takes the place of the old one.
+"""
 
 import threading
 import time
@@ -10,11 +15,14 @@ from jaxtyping import Float, UInt8
 from scenes.cameras import make_cameras
 from scenes.posed_images import PosedImages
 
-from . import camera_paths, loaded_run, pictures
+from . import camera_paths, loaded_run, pictures, viewer_frusta
 from .loaded_run import LoadedRun
 from .nerf_setup import bounds
+from .viewer_frusta import Frusta
 
+PICTURES = ("color", "depth", "opacity")
 _MOVING_SHARE = 0.25
+_FOLLOW_SECONDS = 3.0
 
 
 class Viewer:
@@ -32,11 +40,34 @@ class Viewer:
         self._server.scene.set_up_direction(tuple(poses[:, :3, 1].mean(axis=0)))
         self._start = camera_paths.orbit(posed, num_frames=1)
         self._target = camera_paths.looked_at(poses)
+        self._moved: dict[int, threading.Event] = {}
+        gui = self._server.gui
+        self._step = gui.add_text("step", str(run.step), disabled=True)
+        self._shown = gui.add_dropdown("picture", PICTURES, initial_value=PICTURES[0])
+        self._shown.on_update(lambda _: self._redraw())
+        self._cameras = gui.add_dropdown(
+            "cameras", viewer_frusta.MODES, initial_value=viewer_frusta.MODES[0]
+        )
+        self._frusta = Frusta(self._server, lambda: self._run, self._lock)
+        self._cameras.on_update(lambda _: self._frusta.show(self._cameras.value))
+        self._frusta.show(self._cameras.value)
         self._server.on_client_connect(self._welcome)
 
     def stop(self) -> None:
         """Ends the server."""
         self._server.stop()
+
+    def follow(self) -> bool:
+        """Takes up the newest checkpoint; says whether there was a newer one."""
+        found = loaded_run.newer(self._run)
+        if found is None:
+            return False
+        self._run = found
+        self._step.value = str(found.step)
+        if self._cameras.value in ("errors", "draws"):
+            self._frusta.show(self._cameras.value)
+        self._redraw()
+        return True
 
     def draw(
         self,
@@ -45,6 +76,7 @@ class Viewer:
         vertical_angle: float,
         aspect: float,
         longest: int,
+        what: str = "color",
     ) -> UInt8[np.ndarray, "rows cols 3"]:
         """Renders one picture.
 
@@ -53,6 +85,7 @@ class Viewer:
           vertical_angle: full angle of view from top to bottom, radians.
           aspect: width over height.
           longest: longer side in pixels.
+          what: color, depth or opacity.
         """
         rows = max(2, round(longest / max(aspect, 1.0)))
         cols = max(2, round(rows * aspect))
@@ -68,7 +101,15 @@ class Viewer:
                 cols,
                 self._run.setup.background,
             )
+        if what == "depth":
+            return pictures.depth_picture(view.depth, view.opacity)
+        if what == "opacity":
+            return pictures.colorize(view.opacity, low=0.0, high=1.0, color_map="gray")
         return pictures.to_uint8(view.color)
+
+    def _redraw(self) -> None:
+        for moved in list(self._moved.values()):
+            moved.set()
 
     def _welcome(self, client: Any) -> None:
         posed: PosedImages = self._run.setup.scene.train
@@ -80,6 +121,7 @@ class Viewer:
         )
         moved = threading.Event()
         moved.set()
+        self._moved[client.client_id] = moved
         client.camera.on_update(lambda _: moved.set())
         threading.Thread(target=self._follow, args=(client, moved), daemon=True).start()
 
@@ -89,6 +131,7 @@ class Viewer:
         while True:
             moved.wait()
             if client.client_id not in clients():
+                self._moved.pop(client.client_id, None)
                 return
             while moved.is_set():
                 moved.clear()
@@ -103,6 +146,7 @@ class Viewer:
             vertical_angle=float(camera.fov),
             aspect=float(camera.aspect),
             longest=longest,
+            what=self._shown.value,
         )
         client.scene.set_background_image(picture, format="jpeg")
 
@@ -130,6 +174,7 @@ def serve(path: str, *, host: str, port: int, size: int) -> None:
     print(f"{path}, step {run.step}: http://{host}:{viewer.port}  (Ctrl-C ends)")
     try:
         while True:
-            time.sleep(1.0)
+            time.sleep(_FOLLOW_SECONDS)
+            viewer.follow()
     finally:
         viewer.stop()

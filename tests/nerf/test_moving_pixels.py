@@ -38,7 +38,7 @@ def still(view, uv):
         valid = feedback.valid.astype(jnp.float32)
         return state._replace(value=feedback.value, valid=valid, grad=feedback.grad)
 
-    def init(key):
+    def init(key, mask=None):
         zeros = jnp.zeros(view.shape)
         # copies: the train step eats its state
         return Still(view.copy(), uv.copy(), zeros, zeros.copy(), jnp.zeros_like(uv))
