@@ -4,6 +4,9 @@ MuJoCo's own kinematics, in float64 on the host. Velocities are those of the bod
 origins, in the world's axes.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 import copy
 import os
 from typing import NamedTuple

@@ -4,6 +4,9 @@ Meshes are taken out before compiling, so their files need not exist. Masses are
 the file gives inertias, which is required of bodies that have nothing but meshes.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 import importlib.metadata
 import os
 from pathlib import Path

@@ -4,6 +4,9 @@ The state of a copy is its row of MuJoCo's integration state (positions, velocit
 start), so results are bit-identical for any number of threads and after a resume.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 import os
 from typing import NamedTuple
 

@@ -1,6 +1,10 @@
 """MJX: MuJoCo in JAX, so that a whole train step is one program.
 
 The state is positions, velocities and the solver's warm start; everything else follows from them.
+
+MJX keeps the damping of a motor that is at its effort limit in the implicit integrator; the C
+engine does not, since the torque no longer depends on the velocity. Here such a motor is given a
+target that asks for just its limit, and no damping, which is what the C engine computes.
 """
 
 from typing import NamedTuple
@@ -78,15 +82,25 @@ class MjxEngine:
         self, state: MjxState, control: Float[Array, " joints"], randomisation: Randomisation
     ) -> MjxState:
         model = self._randomised(randomisation)
+        stiffness, damping, effort = (
+            jnp.asarray(part, control.dtype)
+            for part in (self._robot.stiffness, self._robot.damping, self._robot.effort_limit)
+        )
 
         def substep(state: MjxState, _: None) -> tuple[MjxState, None]:
+            angle, speed = state.qpos[7:], state.qvel[6:]
+            torque = stiffness * (control - angle) - damping * speed
+            is_at_limit = jnp.abs(torque) >= effort
+            limit = angle + jnp.clip(torque, -effort, effort) / stiffness
+            slope = jnp.where(is_at_limit, 0.0, -damping)
             data = self._data.replace(
                 qpos=state.qpos,
                 qvel=state.qvel,
                 qacc_warmstart=state.warm_start,
-                ctrl=control,
+                ctrl=jnp.where(is_at_limit, limit, control),
             )
-            data = mjx.step(model, data)
+            biasprm = model.actuator_biasprm.at[:, 2].set(slope)
+            data = mjx.step(model.replace(actuator_biasprm=biasprm), data)
             return MjxState(data.qpos, data.qvel, data.qacc_warmstart), None
 
         return jax.lax.scan(substep, state, None, length=self._robot.num_substeps)[0]

@@ -5,6 +5,9 @@ box: flat on the floor it touches in the same four points. MJX's own contact of 
 keeps only the corners near the deepest one, and then differs from the C engine.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 from collections.abc import Sequence
 
 import mujoco

@@ -9,6 +9,9 @@ reflected inertia, action scale a quarter of effort over stiffness) is BeyondMim
 2025.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 import dataclasses
 import fnmatch
 import math

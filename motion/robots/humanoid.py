@@ -6,6 +6,9 @@ that a motion made of joint curves fits both. Ankles are about as stiff as those
 person: enough to stand still by itself, not enough to be pushed.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 from typing import NamedTuple
 
 import mujoco

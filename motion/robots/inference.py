@@ -1,5 +1,8 @@
 """A description for a robot that came without one, from its names, tree and actuators."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 import fnmatch
 import math
 

@@ -22,6 +22,7 @@ def starts(step):
     return MotionTime(jnp.zeros(ENVS, jnp.int32), frame)
 
 
+@pytest.mark.slow
 def test_mjx_and_c_agree_over_a_rollout_with_resets_and_mjx_traces_once():
     config = EnvConfig(episode_seconds=0.3, push_seconds=(0.1, 0.3))
     host, traced = (make_env(ROBOT, config, num_envs=ENVS, physics=name) for name in ("c", "mjx"))
