@@ -32,7 +32,7 @@ def load_pipeline(weights: str | None, *, unet: str | None = None, num_steps: in
     try:
         pipeline = StableDiffusionXLPipeline.from_pretrained(
             source,
-            torch_dtype=torch.float16 if has_gpu else torch.float32,
+            dtype=torch.float16 if has_gpu else torch.float32,
             local_files_only=True,
             add_watermarker=False,
         )

@@ -1,6 +1,6 @@
 """Guidance by a small denoiser of pictures of procedural worlds, trained by the project itself.
 
-A UNet of about half a million parameters on 32 x 32 pictures, cut into 2 x 2 patches. It predicts
+A UNet of a quarter of a million parameters on 32 x 32 pictures, cut into 2 x 2 patches. It predicts
 v = sqrt(abar) eps - sqrt(1 - abar) x_0, which is well scaled at every noise level, so
 eps_hat = sqrt(1 - abar) x_t + sqrt(abar) v. Prompts are those of `prompts.py`.
 """
@@ -35,7 +35,7 @@ class TinyUNet(nn.Module):
       width: channels at the finer resolution; the coarser has twice as many.
     """
 
-    width: int = 48
+    width: int = 32
 
     @nn.compact
     def __call__(
@@ -48,7 +48,7 @@ class TinyUNet(nn.Module):
         is_given = ~jnp.isnan(prompt)
         told = jnp.where(is_given, 2.0 * prompt - 1.0, 0.0)
         level = 0.5 * jnp.log(abar / (1.0 - abar))[:, None]
-        waves = level * jnp.asarray([0.5, 1.0, 2.0])
+        waves = level * jnp.asarray([[0.5, 1.0, 2.0]])
         facts = jnp.concatenate([jnp.sin(waves), jnp.cos(waves), 0.3 * level, told], axis=-1)
         facts = nn.silu(nn.Dense(2 * self.width)(facts))
         facts = nn.silu(nn.Dense(2 * self.width)(facts))

@@ -31,10 +31,10 @@ class TinyTrainingConfig:
       withheld: share of prompts withheld.
     """
 
-    num_worlds: int = 600
+    num_worlds: int = 400
     views_per_world: int = 6
     batch_size: int = 32
-    num_steps: int = 1500
+    num_steps: int = 800
     learning_rate: float = 2e-3
     average: float = 0.99
     withheld: float = 0.1
