@@ -116,9 +116,15 @@ def heat_map(history: Sequence[dict[str, Any]], name: str, title: str, setup: Se
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     edges = np.concatenate((steps, [2 * steps[-1] - steps[-2]])) / 1000
-    limits = {"vmin": 0.0, "vmax": 1.0} if name == "failures" else {"vmin": 0.0}
+    largest = 1.0 if name == "failures" else None
     drawn = axes.pcolormesh(
-        edges, np.arange(len(values) + 1), values, cmap="magma", rasterized=True, **limits
+        edges,
+        np.arange(len(values) + 1),
+        values,
+        cmap="magma",
+        rasterized=True,
+        vmin=0.0,
+        vmax=largest,
     )
     state = setup.sampler.init(setup.init_key)
     for first in np.asarray(state.layout.first_bin_of)[1:]:

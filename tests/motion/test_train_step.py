@@ -98,21 +98,28 @@ def test_before_the_start_iteration_starts_are_uniform(bench):
     late = dataclasses.replace(CONFIG, start_iteration=10)
     parts = train_step._Parts(late, bench.env, bench.sampler, "steps")
     state = bench.first()
-    wanted = jnp.zeros(6).at[2].set(1.0)
-    tilted = state.sampler._replace(override=wanted)
-    layout = tilted.layout
-    for iteration, is_uniform in ((9, True), (10, False)):
-        _, drawn, _ = parts.choose(
-            bench.key,
-            jnp.asarray(iteration),
-            jnp.asarray(0),
-            state.learner,
-            tilted,
-            state.env.observation,
-        )
-        bins = np.asarray(bin_of(layout, drawn))
-        assert (len(set(bins)) > 1) == is_uniform
-        assert is_uniform or set(bins) == {2}
+    tilted = state.sampler._replace(
+        failures=jnp.zeros(6).at[2].set(50.0), exposure=jnp.ones(6) * 20.0
+    )
+    probs = np.asarray(bench.sampler.probabilities(tilted))
+    assert probs[2] > 2 / 6, "the sampler must prefer a bin for this to show anything"
+    counts = {}
+    for iteration in (9, 10):
+        hits = 0
+        for step in range(40):
+            _, drawn, _ = parts.choose(
+                bench.key,
+                jnp.asarray(iteration),
+                jnp.asarray(step),
+                state.learner,
+                tilted,
+                state.env.observation,
+            )
+            hits += int(np.sum(np.asarray(bin_of(tilted.layout, drawn)) == 2))
+        counts[iteration] = hits / (40 * ENVS)
+    error = 5 * np.sqrt(0.25 / (40 * ENVS))
+    assert abs(counts[9] - 1 / 6) < error
+    assert abs(counts[10] - probs[2]) < error
 
 
 def test_survival_starts_have_room_and_reach_every_clip(bench):
