@@ -22,8 +22,8 @@ def build(command: VoxelsCommand) -> VoxelsJob:
     """
     assignments = config_json.parse_assignments(command.set_, "--set")
     plain = WorldSource()
-    name = command.guidance or "target"
-    is_text = name in TEXT_GUIDES
+    guide = command.guidance or "target"
+    is_text = guide in TEXT_GUIDES
     source = WorldSource(
         map=command.map,
         cameras=command.cameras,
@@ -53,9 +53,9 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         seed=command.seed or 0,
         world=source,
         guidance=GuidanceConfig(
-            name=name,
+            name=guide,
             prompt=command.prompt or "",
-            distillation=DistillationConfig(guidance_scale=_TINY_SCALE if name == "tiny" else 1.0),
+            distillation=DistillationConfig(guidance_scale=_TINY_SCALE if guide == "tiny" else 1.0),
         ),
         sampler=SamplerConfig(
             name=command.sampler or "views_rounds",
