@@ -126,6 +126,66 @@ def _faults(name: str, drift: dict[str, float]) -> str:
     return f"off by {100 * drift[name]:.0f} %" if name in drift else ""
 
 
+def nerf_depth_table() -> str:
+    """Presets of depth guidance on an RGB-D scan."""
+    rows = []
+    for views, presets in read("nerf_depth_cpu")["held_out"].items():
+        for name, found in presets.items():
+            gains = found["psnr"]["paired_gain_over_plain"]
+            rows.append(
+                [
+                    views,
+                    f"`{name}`",
+                    f"{found['psnr']['mean']:.2f}",
+                    ", ".join(f"{gain:+.2f}" for gain in gains) if any(gains) else "",
+                    f"{found['ssim']['mean']:.3f}",
+                    f"{found['depth_rmse']['mean']:.2f}",
+                ]
+            )
+    head = ["training", "`--depth`", "PSNR (dB)", "gain per seed", "SSIM", "depth error (m)"]
+    return _table(head, rows)
+
+
+def motion_squat_table() -> str:
+    """How many starts of the squat the policy survives, over the run."""
+    found = read("motion_squat_cpu")
+    rows = [
+        [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"]
+        for steps, seconds, share in found["curve"]
+    ]
+    final = found["final"]
+    table = _table(["control steps", "s of training", "starts that survive 2 s"], rows)
+    return (
+        f"{table}\n\nAt the end: body position error {100 * final['mpjpe_global']:.1f} cm in the "
+        f"world and {100 * final['mpjpe_root_relative']:.1f} cm relative to the root; "
+        f"{found['env_steps_per_second']:.0f} control steps per second, learning included."
+    )
+
+
+def voxels_table() -> str:
+    """Times of the block renderer and its peers."""
+    found = read("voxels_cpu")
+    soft, hard, large = found["soft"], found["hard"], found["large"]
+
+    def pair(part: dict, name: str) -> list[str]:
+        return [f"{part[f'{name}_forward_ms']:.0f}", f"{part[f'{name}_forward_backward_ms']:.0f}"]
+
+    rows = [
+        ["soft 64 x 48 x 64 at 256 x 256", *(f"{soft[key]:.0f}" for key in _SOFT)],
+        ["same, naive half-voxel march in JAX", *pair(soft, "naive")],
+        ["same, numba, forward only", f"{soft['numba_forward_ms']:.0f}", ""],
+        ["hard at 512 x 512", *pair(hard, "hard")],
+        ["same, first hit only", f"{hard['first_hit_ms']:.0f}", ""],
+        ["same, Embree's first hit", f"{hard['embree_first_hit_ms']:.0f}", ""],
+        ["hard 256 x 256 x 256 at 512 x 512", *pair(large, "hard")],
+    ]
+    peak = f"Peak memory of the last row: {large['peak_memory_gb']:.1f} GB."
+    return f"{_table(['', 'forward (ms)', 'with gradient (ms)'], rows)}\n\n{peak}"
+
+
+_SOFT = ("forward_ms", "forward_backward_ms")
+
+
 def motion_testbed_table() -> str:
     """Cost of every motion sampler over the best one, per scenario of the synthetic learner."""
     scenarios = read("motion_testbed_cpu")["scenarios"]
@@ -153,7 +213,10 @@ TABLES = {
     "nerf_peer": nerf_peer_table,
     "nerf_quality": nerf_quality_table,
     "sampler_speed": sampler_speed_table,
+    "nerf_depth": nerf_depth_table,
+    "motion_squat": motion_squat_table,
     "motion_testbed": motion_testbed_table,
+    "voxels": voxels_table,
 }
 
 
