@@ -57,11 +57,13 @@ def heard(data, run_key):
     state = train_step.init_state(CONFIG, jax.random.key(0), sampler)
     for _ in range(60):
         state, _ = step(state, data, run_key)
-    kept = jax.tree.map(np.asarray, state)
+    kept = jax.tree.map(np.array, state)
 
     def at(moved):
-        state = jax.tree.map(jnp.asarray, kept)
-        after, _ = step(state._replace(sampler=state.sampler._replace(uv=moved)), data, run_key)
+        state = jax.tree.map(jnp.array, kept)
+        after, _ = step(
+            state._replace(sampler=state.sampler._replace(uv=jnp.array(moved))), data, run_key
+        )
         return jax.tree.map(np.asarray, after.sampler)
 
     return at, uv
@@ -73,7 +75,7 @@ def test_slope_is_that_of_the_loss_with_its_interpolated_target(heard):
     assert here.valid.all()
     height = 1e-3  # a thirtieth of a pixel
     for axis in (0, 1):
-        shift = height * jnp.eye(2)[axis]
+        shift = height * jnp.eye(2)[axis][None]
         slope = (at(uv + shift).value - at(uv - shift).value) / (2 * height)
         error = np.abs(slope - here.grad[:, axis])
         scale = np.abs(here.grad[:, axis]).max()
