@@ -173,7 +173,7 @@ def run(
     Args:
       sampler: of motion starts, over `config.clip_frames`, drawing `config.num_envs` at once.
     """
-    layout = cut_into_bins(config.clip_frames, config.frames_per_bin)
+    layout = cut_into_bins(config.clip_frames, float(config.frames_per_bin))
     state = sampler.init(jax.random.fold_in(key, 0))
     first = sampler.sample(jax.random.fold_in(key, 1), state).items
     zeros = jnp.zeros(config.num_envs, jnp.int32)

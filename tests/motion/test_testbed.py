@@ -12,7 +12,7 @@ from motion import starts, testbed
 from motion.testbed import TestbedConfig
 from samplers.motion_bins import MotionTime
 
-SMALL = TestbedConfig(num_envs=32, num_steps=1000, num_points=50)
+SMALL = TestbedConfig(num_envs=64, num_steps=4000, num_points=50)
 
 
 def _run(name, scenarios, config=SMALL, seed=0):
