@@ -85,7 +85,7 @@ def write_mesh(loaded: LoadedRun, path: Path, *, resolution: int) -> None:
         posed_images.to_world(loaded.setup.scene, points),
         colors,
         normals=turned,
-        faces=faces.astype(np.int64),
+        faces=faces[:, ::-1].astype(np.int64),  # counter-clockwise from outside
     )
 
 
