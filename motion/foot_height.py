@@ -1,5 +1,8 @@
 """Puts a clip's feet onto the floor: retargeted motions float or sink by centimetres."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 import mujoco
 import numpy as np
 from jaxtyping import Float

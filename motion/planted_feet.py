@@ -5,6 +5,9 @@ from the frame before, so that each foot has its target pose and the centre of m
 the floor. Root height, root rotation and all other joints are given.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 from typing import NamedTuple
 
 import mujoco

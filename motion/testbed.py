@@ -114,7 +114,7 @@ def scenarios() -> dict[str, Scenario]:
                     needs[list(where)] = value
                 else:
                     columns[name][list(where)] = value
-        return Scenario(*(jnp.asarray(columns[n]) for n in default), jnp.asarray(needs))
+        return Scenario(*(jnp.asarray(columns[n]) for n in default), jnp.asarray(needs))  # pyright: ignore[reportCallIssue]
 
     even = dict(first=0.5, lowest=0.0, practice=2.0)
     noise = dict(first=0.6, lowest=0.3, practice=1.0)

@@ -161,7 +161,7 @@ class _Parts:
         """Tells the sampler what the step showed."""
         return count_outcomes(
             self.sampler,
-            self.rows,
+            self.rows,  # pyright: ignore[reportArgumentType]
             sampled,
             here=output.here,
             start=output.start,

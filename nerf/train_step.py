@@ -176,9 +176,18 @@ def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
 
 
 def init_state(
-    config: NerfConfig, key: Key[Array, ""], sampler: Sampler, *sampler_data: Any
+    config: NerfConfig,
+    key: Key[Array, ""],
+    sampler: Sampler,
+    *sampler_data: Any,
+    mask: Bool[Array, "..."] | None = None,
 ) -> TrainState:
-    """Draws a fresh field and sampler."""
+    """Draws a fresh field and sampler.
+
+    Args:
+      sampler_data: what the sampler's `init` takes after its key.
+      mask: pixels that may be drawn, for samplers that know masks.
+    """
     key_field, key_sampler = jax.random.split(key)
     params = fields.init(config.field, key_field)
     return TrainState(
@@ -187,7 +196,7 @@ def init_state(
         optimizer=make_optimizer(config).init(params),
         grid=occupancy.init(config.occupancy),
         step_scale=jnp.asarray(config.marching.max_step_scale, jnp.float32),
-        sampler=sampler.init(key_sampler, *sampler_data),
+        sampler=sampler.init(key_sampler, *sampler_data, mask=mask),
     )
 
 

@@ -44,7 +44,7 @@ def paired_runs(base: Job, samplers: tuple[SamplerConfig, ...], num_seeds: int) 
     for index in range(num_seeds):
         turn = index % len(samplers)
         for sampler in samplers[turn:] + samplers[:turn]:
-            found.append(dataclasses.replace(base, sampler=sampler, seed=base.seed + index))
+            found.append(dataclasses.replace(base, sampler=sampler, seed=base.seed + index))  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
     return tuple(found)
 
 

@@ -1,5 +1,8 @@
 """Pictures of a robot: stick figures of any body tree, drawn without a graphics driver."""
 
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled names have no stubs)
+
 from collections.abc import Sequence
 
 import mujoco
@@ -61,7 +64,7 @@ class Figure:
             for step in range(-12, 13):
                 along = np.round(middle @ _right()) + 0.5 * step
                 x = side / 2 + (along - middle @ _right()) * scale
-                pen.line((x, floor, x, floor + 0.02 * side), fill=GREY, width=2)
+                pen.line((x, floor, x, floor + 0.02 * side), fill=GREY, width=2)  # pyright: ignore[reportArgumentType]
         pen = ImageDraw.Draw(onto)
         depth = segments.sum(axis=1)[:, :2] @ _towards()
         near = max(float(np.ptp(depth)), 1e-6)

@@ -73,7 +73,10 @@ class Player:
         points = points + np.array([0.0, aside, 0.0])
         colours = np.broadcast_to(np.array(ink, np.uint8), points.shape)
         self._lines[name] = self._server.scene.add_line_segments(
-            name, points=points.astype(np.float32), colors=colours, line_width=8.0
+            name,
+            points=points.astype(np.float32),
+            colors=colours,
+            line_width=8.0,  # pyright: ignore[reportArgumentType]
         )
 
 

@@ -37,6 +37,7 @@ def wants_depth(command: NerfCommand) -> bool:
 def load(command: NerfCommand) -> SplitImages:
     """Loads the images that the flags ask for, after a look at what is cheaper to get wrong."""
     nerf_setup.check_sampler_name(command.sampler or "uniform")
+    build(command)  # wrong settings are refused before images are read
     return nerf_setup.load(scene_config(command))
 
 

@@ -4,6 +4,7 @@ Everything that can be wrong with the input is found here, before anything is co
 """
 
 import dataclasses
+import functools
 import zlib
 from typing import Any, NamedTuple
 
@@ -129,19 +130,23 @@ def train_data(config: NerfConfig, posed: PosedImages) -> TrainData:
 def first_state(setup: Setup) -> TrainState:
     """Draws the state of step 0, as one compiled program instead of a hundred small ones."""
 
-    def init(key: Key[Array, ""], *data: Any) -> TrainState:
-        return train_step.init_state(setup.job.train, key, setup.sampler, *data)
-
-    return jax.jit(init)(setup.init_key, *_sampler_data(setup))
+    return jax.jit(functools.partial(_init, setup))(
+        setup.init_key, _sampler_mask(setup), *_sampler_data(setup)
+    )
 
 
 def state_shapes(setup: Setup) -> TrainState:
     """The first state as shapes only, which costs nothing."""
     return jax.eval_shape(
-        lambda key, *data: train_step.init_state(setup.job.train, key, setup.sampler, *data),
+        functools.partial(_init, setup),
         setup.init_key,
+        _sampler_mask(setup),
         *_sampler_data(setup),
     )
+
+
+def _init(setup: Setup, key: Key[Array, ""], mask: Array | None, *data: Any) -> TrainState:
+    return train_step.init_state(setup.job.train, key, setup.sampler, *data, mask=mask)
 
 
 def bounds(images: PosedImages) -> SceneBounds:
@@ -184,6 +189,11 @@ def check_sampler_name(name: str) -> None:
         raise ValueError(
             f"no ray sampler {name!r}; ray samplers: {', '.join(registry.names('rays'))}"
         )
+
+
+def _sampler_mask(setup: Setup) -> Array | None:
+    """Pixels that count, where there are masks and the sampler can leave the others out."""
+    return setup.data.pixels.masks if setup.sampler.takes_mask else None
 
 
 def _sampler_data(setup: Setup) -> tuple[Any, ...]:

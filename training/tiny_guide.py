@@ -85,7 +85,7 @@ def save(path: Path, params: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
     flat = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(params, sep="/").items()}
-    np.savez(partial, **flat, **{_WORDS_KEY: np.array(WORDS)})
+    np.savez(partial, **flat, **{_WORDS_KEY: np.array(WORDS)})  # pyright: ignore[reportArgumentType]
     partial.replace(path)
 
 

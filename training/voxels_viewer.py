@@ -135,6 +135,6 @@ def textured_surface(block_map: BlockMap, lit: Float[np.ndarray, "materials 6 3"
     triangles = (first + np.array([[0, 1, 2, 0, 2, 3]])).reshape(-1, 3)
     colors = Image.fromarray(pictures.to_uint8(lit))
     material = PBRMaterial(baseColorTexture=colors, metallicFactor=0.0, roughnessFactor=1.0)
-    visual = trimesh.visual.TextureVisuals(uv=corners, material=material)
+    visual = trimesh.visual.TextureVisuals(uv=corners, material=material)  # pyright: ignore[reportAttributeAccessIssue]
     vertices = mesh.corners.reshape(-1, 3)
     return trimesh.Trimesh(vertices, triangles, visual=visual, process=False)

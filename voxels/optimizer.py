@@ -51,7 +51,7 @@ def adam_per_cell(
 
         return jax.tree.map(step, mean, square), AdamState(count, mean, square)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def _largest(values: Float[Array, "x y z *rest"]) -> Float[Array, "x y z *ones"]:

@@ -223,7 +223,7 @@ def learn(
     )(state.grid)
     gradient = jax.tree.map(jnp.add, from_images, from_priors)
     updates, optimizer = make_optimizer(config).update(gradient, state.optimizer, state.grid)
-    grid = bound_logits(optax.apply_updates(state.grid, updates), config.max_logit)
+    grid = bound_logits(optax.apply_updates(state.grid, updates), config.max_logit)  # pyright: ignore[reportArgumentType]
     sampler_state = sampler.update(state.sampler, draw, Feedback(value=pull.value))
     metrics = {
         "guide": jnp.mean(pull.value),

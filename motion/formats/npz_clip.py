@@ -85,7 +85,7 @@ def save_npz(path: str | os.PathLike[str], robot: Robot, clip: Clip) -> None:
     handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".npz")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         os.replace(partial, target)
     finally:
         with contextlib.suppress(FileNotFoundError):

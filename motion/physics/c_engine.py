@@ -124,4 +124,4 @@ class CEngine:
         self._rows = self._batch.state.copy()
         bodies = body_motion(self._robot, *self._fields)
         single = [np.asarray(part, np.float32) for part in (self._qpos, self._qvel, *bodies)]
-        return CState(self._rows), Physical(single[0], single[1], Bodies(*single[2:]))
+        return CState(self._rows), Physical(single[0], single[1], Bodies(*single[2:]))  # pyright: ignore[reportArgumentType]

@@ -202,7 +202,7 @@ def build_robot(
     if bare:
         raise ValueError(f"{description.name}: no motor is given for joints {', '.join(bare)}")
     known = [motor for motor in motors if motor is not None]
-    _set_motors(spec, hinges, known)
+    _set_motors(spec, hinges, known)  # pyright: ignore[reportArgumentType]
     contacts.set_floor_contacts(spec, description.feet, collision)
     for key in list(spec.keys):
         spec.delete(key)
