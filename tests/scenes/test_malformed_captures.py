@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenes.formats import capture, load
+from scenes.formats import load
 
 from . import written_captures as written
 
@@ -245,10 +245,9 @@ def test_klevr(folder_of, case):
     refuses(folder, ValueError, message)
 
 
-def test_large_photographs_are_halved_until_they_fit(folder_of, monkeypatch):
+def test_large_photographs_are_halved_until_they_fit(folder_of):
     folder = folder_of("llff")
-    monkeypatch.setattr(capture, "AUTOMATIC_SIDE", 10)
-    scene = load(folder)
+    scene = load(folder, longest_side=10)
     assert scene.train.images.shape[1:3] == (5, 6)
     assert any("divided by 4" in note for note in scene.notes)
     assert load(folder, downscale=1).train.images.shape[1:3] == (20, 24)
