@@ -224,7 +224,10 @@ def rewritten(text: str) -> str:
     """Replaces the body of every marked table."""
 
     def body(match: re.Match[str]) -> str:
-        table = TABLES[match[1]]()
+        try:
+            table = TABLES[match[1]]()
+        except FileNotFoundError as error:
+            table = f"Not measured yet: no {Path(error.filename).name}."
         return f"<!-- table:{match[1]} -->\n{table}\n<!-- end -->"
 
     return re.sub(r"<!-- table:(\w+) -->.*?<!-- end -->", body, text, flags=re.DOTALL)
