@@ -237,14 +237,7 @@ def place_on_occupied(
     first = candidates.ends.reshape(num_rays, num_words)[:, -1] - count
     steps = y / candidates.step
     rank = jnp.clip(jnp.floor(steps).astype(jnp.int32), 0, jnp.maximum(count - 1, 0)[:, None])
-    number = (first[:, None] + rank).reshape(-1)
-    word = jnp.searchsorted(candidates.ends, number, side="right", method="scan")
-    word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
-    bits = candidates.words.reshape(-1)[word]
-    rank_in_word = number - (
-        candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32)
-    )
-    candidate = word % num_words * 32 + _select_bit(bits, rank_in_word)
+    _, candidate = _find(candidates, (first[:, None] + rank).reshape(-1))
     ray = jnp.repeat(jnp.arange(num_rays), y.shape[1], total_repeat_length=y.size)
     share = jnp.clip(steps - rank, 0.0, 1.0).reshape(-1)
     place = candidates.start[ray] + (candidate + share - 0.5) * candidates.step
@@ -317,6 +310,13 @@ def _hits_in_warp(config, grid_config, grid, bounds, rays, step, offset):
 
 def _samples(config, candidates, bounds, number, valid):
     """Finds samples by their number, counted ray after ray; numbers must not fall."""
+    ray, candidate = _find(candidates, number)
+    place = candidates.start[ray] + candidate * candidates.step
+    return _measured(config, bounds, ray, place, candidates.step, valid)
+
+
+def _find(candidates, number):
+    """Ray and candidate of samples by their number."""
     num_rays, num_words = candidates.words.shape
     # the search is a loop on purpose: unrolled, XLA would repeat it inside every operation that
     # reads the samples
@@ -324,10 +324,7 @@ def _samples(config, candidates, bounds, number, valid):
     word = jnp.minimum(word.astype(jnp.int32), num_rays * num_words - 1)
     bits = candidates.words.reshape(-1)[word]
     rank = number - (candidates.ends[word] - jax.lax.population_count(bits).astype(jnp.int32))
-    candidate = word % num_words * 32 + _select_bit(bits, rank)
-    ray = word // num_words
-    place = candidates.start[ray] + candidate * candidates.step
-    return _measured(config, bounds, ray, place, candidates.step, valid)
+    return word // num_words, word % num_words * 32 + _select_bit(bits, rank)
 
 
 def _measured(config, bounds, ray, place, width, valid):

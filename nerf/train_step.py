@@ -225,8 +225,9 @@ def train_step(
 ) -> tuple[TrainState, StepMetrics]:
     """Does one step. Pure; `make_train_step` jits it."""
     key = jax.random.fold_in(run_key, state.step)
-    key_draw, key_turn, key_offset, key_background, key_grid = jax.random.split(key, 5)
-    key_guide = jax.random.fold_in(key_draw, 1)
+    key_draw, key_turn, key_offset, key_background, key_grid, key_guide, key_points = (
+        jax.random.split(key, 7)
+    )
     shortest = marching.shortest_step(config.marching, data.bounds)
 
     draw = sampler.sample(key_draw, state.sampler)
@@ -235,7 +236,7 @@ def train_step(
     view, xy = sampler_pixels.pixel_centres(draw.items, rows, cols)
     num_drawn = view.shape[0]
     if config.depth.keypoint_rays:
-        view, xy = _with_keypoints(config, key_draw, data, view, xy)
+        view, xy = _with_keypoints(config, key_points, data, view, xy)
     num_rays = view.shape[0]
     # samplers that move through the images learn from the slope of the loss by the place
     is_moving = isinstance(draw.items, PixelCoord)
@@ -341,9 +342,7 @@ def _with_keypoints(config, key, data, view, xy):
     if data.depth_pixels is None:
         raise ValueError("depth.keypoint_rays needs TrainData.depth_pixels")
     rows, cols = data.pixels.images.shape[1:3]
-    chosen = depth.keypoints(
-        jax.random.fold_in(key, 2), data.depth_pixels, config.depth.keypoint_rays
-    )
+    chosen = depth.keypoints(key, data.depth_pixels, config.depth.keypoint_rays)
     more_view, more_xy = sampler_pixels.pixel_centres(chosen, rows, cols)
     return jnp.concatenate([view, more_view]), jnp.concatenate([xy, more_xy])
 

@@ -80,3 +80,14 @@ def test_wrong_use_is_refused(scene, batches):
         RayBatches(scene.train, sampler="soft_mining", rays_per_batch=64)
     with pytest.raises(ValueError, match="needs labels"):
         RayBatches(scene.train, sampler="semantic", rays_per_batch=64)
+
+
+@pytest.mark.parametrize("sampler", ["error_weighted", "spatial"])
+def test_masked_pixels_do_not_count(scene, sampler):
+    masks = np.zeros(scene.train.images.shape[:3], bool)
+    masks[:, ::2] = True
+    batches = RayBatches(scene.train._replace(masks=masks), sampler=sampler, rays_per_batch=256)
+    batch = next(batches)
+    is_allowed = masks.reshape(-1)[np.asarray(batch.index)]
+    assert np.all(is_allowed) == (sampler == "error_weighted")
+    np.testing.assert_array_equal(np.asarray(batch.weights) > 0, is_allowed)
