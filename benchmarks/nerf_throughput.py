@@ -44,10 +44,8 @@ def first_step(job: NerfJob) -> dict[str, float | None]:
     """Starts a run as far as its first step; for a process that has done nothing else."""
     setup = nerf_setup.prepare(job)
     loaded = measuring.seconds_since_start()
-    state = nerf_setup.first_state(setup)
     began = time.perf_counter()
-    step: Any = make_train_step(job.train, setup.sampler).lower(state, setup.data, setup.run_key)
-    step = step.compile()
+    state, step = nerf_setup.begin(setup)
     compile_seconds = time.perf_counter() - began
     jax.block_until_ready(step(state, setup.data, setup.run_key))
     return {

@@ -13,7 +13,6 @@ import numpy as np
 
 from benchmarks import measuring
 from nerf import images
-from nerf.train_step import make_train_step
 from scenes.cameras import Cameras
 from scenes.posed_images import PosedImages
 from scenes.rays import view_rays
@@ -53,10 +52,8 @@ def train_ours(
         validation views; None evaluates every pixel of the test views.
     """
     setup = _with_held_out(nerf_setup.prepare(job), views)
-    state = nerf_setup.first_state(setup)
     began = time.perf_counter()
-    lowered = make_train_step(job.train, setup.sampler).lower(state, setup.data, setup.run_key)
-    step: Any = lowered.compile()
+    state, step = nerf_setup.begin(setup)
     compile_seconds = time.perf_counter() - began
     clocks, group, curve, rays, samples = Clocks(), [], [], 0, 0.0
     first_step_seconds = None

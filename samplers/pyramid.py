@@ -12,10 +12,10 @@ Why it stays exact in float32:
 * Writing (`pyramid_write`) recomputes the parents of what was written from their children and
   never adds differences, so sums cannot drift, whatever happens to the weights.
 
-Form, by measurement on XLA:CPU: gathers of single elements that fuse with the running sum over
-a block are 2 to 3 times as fast as gathers of whole blocks; `cumsum` is slow along short axes, so
-block sums are unrolled; the descent is a loop, since XLA fuses unrolled levels into one expression
-of exponential size.
+Form, by measurement on XLA:CPU: small batches pay for the number of kernels, about 7 us each, so a
+block is read by one gather and a level is one turn of a loop (unrolled, XLA would fuse the levels
+into one expression of exponential size); `cumsum` is slow along short axes, so running sums are
+unrolled.
 
 Source: the sum tree of prioritised replay (Schaul et al. 2016) with wide blocks; the rules about
 fresh random bits and recomputed parents answer measured faults of float32 sum trees.
@@ -280,9 +280,10 @@ def _choose_child(
     Returns:
       The child's place in its block, and the fraction left inside it, refined by `rest`.
     """
-    cumulative = [take(nodes, base)]
+    block = take_block(nodes, base // fan, fan)
+    cumulative = [block[:, 0]]
     for child in range(1, fan):
-        cumulative.append(cumulative[-1] + take(nodes, base + child))
+        cumulative.append(cumulative[-1] + block[:, child])
     target = fraction * cumulative[-1]
     chosen = jnp.zeros_like(base)
     below = jnp.zeros_like(target)
@@ -338,6 +339,13 @@ def pad_to_blocks(nodes: Shaped[Array, " nodes"], fan: int) -> Shaped[Array, " p
 def take(nodes: Shaped[Array, "..."], index: Int[Array, " n"]) -> Float[Array, " n"]:
     """Reads nodes by flat index, which must be in range, and decodes them."""
     return decode(nodes.reshape(-1).at[index].get(mode="promise_in_bounds"))
+
+
+def take_block(
+    nodes: Shaped[Array, "..."], block: Int[Array, " n"], fan: int
+) -> Float[Array, "n {fan}"]:
+    """Reads whole blocks by number, which must be in range, and decodes them."""
+    return decode(nodes.reshape(-1, fan).at[block].get(mode="promise_in_bounds"))
 
 
 def clip_index(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Int[Array, " n"]:

@@ -26,6 +26,7 @@ from .pyramid import (
     levels_above,
     read_first,
     take,
+    take_block,
 )
 
 DuplicateRule = Literal["mean", "max", "sum", "last"]
@@ -172,9 +173,7 @@ def _refresh(
     level = len(sizes) - 1
     while level >= 0 and sizes[level] > index.shape[0]:
         node = node // fan
-        fresh = take(children, child_offset + node * fan)
-        for child in range(1, fan):
-            fresh = fresh + take(children, child_offset + node * fan + child)
+        fresh = jnp.sum(take_block(children, child_offset // fan + node, fan), axis=1)
         sums = sums.at[offsets[level] + node].set(fresh, mode="promise_in_bounds")
         children, child_offset = sums, offsets[level]
         level -= 1

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,18 @@ def _train(
                 f"{setup.scene.name}: {train.num_views} views of {train.cols} x {train.rows} to "
                 f"learn from, {setup.scene.test.num_views} held out; results in {folder.path}"
             )
+            view.say("compiling the train step ...")
+            began = time.perf_counter()
+            known = {} if shared is None else shared.steps
+            if state is None:
+                state, step = nerf_setup.begin(setup, known)
+            else:
+                step = nerf_setup.compiled_step(setup, known)
+            progress.compile_seconds += time.perf_counter() - began
             loop = Loop(
                 setup,
-                nerf_setup.first_state(setup) if state is None else state,
+                state,
+                step,
                 progress,
                 evaluator=Evaluator(setup) if shared is None else shared.evaluator,
                 folder=folder,
@@ -157,7 +167,6 @@ def _train(
                 stop=stop,
             )
             del state
-            loop.compile({} if shared is None else shared.steps)
             ended_by = loop.run()
             if ended_by == "interrupt":
                 saver.close()

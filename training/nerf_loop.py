@@ -8,21 +8,21 @@ way, so the host never makes the device wait. Evaluation, checkpoints and the en
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nerf import images
-from nerf.train_step import StepMetrics, TrainState, make_train_step
+from nerf.train_step import StepMetrics, TrainState
 
 from . import fault, pictures
 from .checkpoints import Saver
 from .interrupts import StopRequest
 from .nerf_config import evaluation_steps
 from .nerf_evaluation import Evaluator
-from .nerf_setup import Setup
+from .nerf_setup import CompiledStep, Setup
 from .progress import ProgressView
 from .run_folder import RunFolder
 from .run_log import RunLog
@@ -30,7 +30,6 @@ from .run_log import RunLog
 _WARM_UP_CALLS = 2
 
 Clock = Callable[[], float]
-CompiledStep = Callable[..., tuple[TrainState, StepMetrics]]
 
 
 @dataclasses.dataclass
@@ -58,6 +57,7 @@ class Loop:
         self,
         setup: Setup,
         state: TrainState,
+        step: CompiledStep,
         progress: Progress,
         *,
         evaluator: Evaluator,
@@ -68,44 +68,11 @@ class Loop:
         stop: StopRequest,
         clock: Clock = time.perf_counter,
     ):
-        self.setup, self.state, self.progress = setup, state, progress
+        self.setup, self.state, self.progress, self._step = setup, state, progress, step
         self.evaluator, self._folder, self._log = evaluator, folder, log
         self._saver, self._view, self._stop, self._clock = saver, view, stop, clock
         self._started_at = (progress.step, progress.train_seconds)
         self._last_save = clock()
-        self._compiled: CompiledStep | None = None
-
-    def compile(self, known: dict[Any, CompiledStep] | None = None) -> None:
-        """Compiles the step; counted apart from training.
-
-        Args:
-          known: compiled steps of earlier runs on the same images, to use and to add to.
-        """
-        known = {} if known is None else known
-        name = (self.setup.job.train, self.setup.sampler.config)
-        if name not in known:
-            self._view.say("compiling the train step ...")
-            start = self._clock()
-            step = cast(Any, make_train_step(self.setup.job.train, self.setup.sampler))
-            lowered = step.lower(self.state, self.setup.data, self.setup.run_key)
-            known[name] = lowered.compile()
-            self.progress.compile_seconds += self._clock() - start
-        self._compiled = known[name]
-        self._warm_up()
-
-    def _warm_up(self) -> None:
-        """Does throw-away steps on a copy of the state.
-
-        A process's first steps also pay for its first touch of memory, which would be charged to
-        whichever sampler is compared first.
-        """
-        start = self._clock()
-        assert self._compiled is not None
-        copy = jax.tree.map(jnp.copy, self.state)
-        for _ in range(_WARM_UP_CALLS):
-            copy, _ = self._compiled(copy, self.setup.data, self.setup.run_key)
-        jax.block_until_ready(copy)
-        self.progress.compile_seconds += self._clock() - start
 
     def run(self) -> str:
         """Trains to the end; returns why it ended: "steps", "seconds" or "interrupt".
@@ -113,8 +80,7 @@ class Loop:
         Raises:
           fault.FaultError: when a step was not finite; the state before it is saved.
         """
-        if self._compiled is None:
-            self.compile()
+        self._warm_up()
         for point in evaluation_steps(self.setup.job):
             if point <= self.progress.step:
                 continue
@@ -154,10 +120,22 @@ class Loop:
         self._saver.save(self.progress.step, self.state, self.progress.as_json())
         self._last_save = self._clock()
 
+    def _warm_up(self) -> None:
+        """Does throw-away steps on a copy of the state.
+
+        A process's first steps also pay for its first touch of memory, which would be charged to
+        whichever sampler is compared first.
+        """
+        start = self._clock()
+        copy = jax.tree.map(jnp.copy, self.state)
+        for _ in range(_WARM_UP_CALLS):
+            copy, _ = self._step(copy, self.setup.data, self.setup.run_key)
+        jax.block_until_ready(copy)
+        self.progress.compile_seconds += self._clock() - start
+
     def _train_until(self, stop: int) -> None:
         """Trains to `stop`, or until a checkpoint is due or the time is over."""
         loop, per_call = self.setup.job.loop, self.setup.job.train.steps_per_call
-        assert self._compiled is not None
         start, seconds = self._clock(), self.progress.train_seconds
         due = self._last_save + loop.checkpoint_seconds
         limit = float("inf") if loop.seconds is None else loop.seconds - seconds
@@ -170,7 +148,7 @@ class Loop:
             group_end = min(stop, (sent // loop.log_every + 1) * loop.log_every)
             group = []
             while sent < group_end:
-                self.state, step_metrics = self._compiled(
+                self.state, step_metrics = self._step(
                     self.state, self.setup.data, self.setup.run_key
                 )
                 group.append(step_metrics)

@@ -3,10 +3,12 @@
 Everything that can be wrong with the input is found here, before anything is compiled.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from nerf import train_step
 from nerf.spaces import SceneBounds
-from nerf.train_step import NerfConfig, TrainData, TrainState
+from nerf.train_step import NerfConfig, StepMetrics, TrainData, TrainState
 from samplers import registry
 from samplers.base import Sampler
 from scenes import posed_images
@@ -24,6 +26,8 @@ from scenes.loading import load_scene
 from scenes.posed_images import PosedImages, SplitImages
 
 from .nerf_config import NerfJob, SceneConfig
+
+CompiledStep = Callable[..., tuple[TrainState, StepMetrics]]
 
 _SPARSE = 0.05
 """Depth known for a smaller share of the pixels than this gets rays of its own."""
@@ -133,6 +137,34 @@ def first_state(setup: Setup) -> TrainState:
     return jax.jit(functools.partial(_init, setup))(
         setup.init_key, _sampler_mask(setup), *_sampler_data(setup)
     )
+
+
+def begin(
+    setup: Setup, known: dict[Any, CompiledStep] | None = None
+) -> tuple[TrainState, CompiledStep]:
+    """Draws the first state while the step is compiled, which takes both cores of a small machine.
+
+    Args:
+      known: as for `compiled_step`.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
+        drawing = beside.submit(first_state, setup)
+        step = compiled_step(setup, known)
+        return drawing.result(), step
+
+
+def compiled_step(setup: Setup, known: dict[Any, CompiledStep] | None = None) -> CompiledStep:
+    """Compiles the train step.
+
+    Args:
+      known: compiled steps of earlier runs on the same images, to use and to add to.
+    """
+    known = {} if known is None else known
+    name = (setup.job.train, setup.sampler.config)
+    if name not in known:
+        step = cast(Any, train_step.make_train_step(setup.job.train, setup.sampler))
+        known[name] = step.lower(state_shapes(setup), setup.data, setup.run_key).compile()
+    return known[name]
 
 
 def state_shapes(setup: Setup) -> TrainState:
