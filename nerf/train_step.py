@@ -27,12 +27,23 @@ from scenes.backgrounds import Background
 from scenes.posed_images import Pixels
 from scenes.rays import camera_rays
 
-from . import depth, fields, losses, marching, occupancy, rendering, spaces
+from . import (
+    depth,
+    fields,
+    losses,
+    marching,
+    occupancy,
+    rendering,
+    spaces,
+    view_corrections,
+    volume_rendering,
+)
 from .depth import DepthConfig
 from .fields import FieldConfig
 from .marching import MarchingConfig
 from .occupancy import OccupancyConfig, OccupancyState
 from .spaces import SceneBounds
+from .view_corrections import CorrectionConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +91,8 @@ class NerfConfig:
     distortion_weight: float = 0.0
     """Pulls the weights of each ray together, see `losses.distortion`."""
     depth: DepthConfig = DepthConfig()
+    corrections: CorrectionConfig = CorrectionConfig()
+    """What photographs get wrong: colours and poses of single views, see `view_corrections`."""
     occupancy_every: int = 16
     """Steps between two updates of the occupancy grid."""
     steps_per_call: int = 1
@@ -166,13 +179,17 @@ def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
 
     def is_network(params):
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: "tables" not in jax.tree_util.keystr(path), params
+            lambda path, _: path[0].key == "params" and "tables" not in jax.tree_util.keystr(path),
+            params,
         )
 
-    return optax.chain(
+    steps = [
         optax.add_decayed_weights(settings.network_weight_decay, mask=is_network),
         optax.adam(learning_rate(config), b2=settings.beta2, eps=settings.epsilon),
-    )
+    ]
+    if config.corrections.is_used:
+        steps.append(view_corrections.scale_updates(config.corrections))
+    return optax.chain(*steps)
 
 
 def init_state(
@@ -181,15 +198,20 @@ def init_state(
     sampler: Sampler,
     *sampler_data: Any,
     mask: Bool[Array, "..."] | None = None,
+    num_views: int = 0,
 ) -> TrainState:
     """Draws a fresh field and sampler.
 
     Args:
       sampler_data: what the sampler's `init` takes after its key.
       mask: pixels that may be drawn, for samplers that know masks.
+      num_views: training views, when their corrections are learned.
     """
     key_field, key_sampler = jax.random.split(key)
-    params = fields.init(config.field, key_field)
+    params = {
+        **fields.init(config.field, key_field),
+        **view_corrections.init(config.corrections, num_views),
+    }
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -254,6 +276,7 @@ def train_step(
 
     def loss_fn(params, xy):
         rays = camera_rays(pixels.cameras, view, xy)
+        rays = view_corrections.move_rays(config.corrections, params, view, rays, data.bounds)
         target = _target(pixels, view, xy, behind, is_moving)
         render = rendering.render_packed(
             functools.partial(fields.evaluate, config.field),
@@ -268,7 +291,8 @@ def train_step(
             place_fn=_guide(config, key_guide, data.bounds, known),
         )
         rendered = jax.tree.map(lambda leaf: jnp.roll(leaf, -turn, axis=0), render.rays)
-        color = rendering.volume_rendering.over_background(rendered, behind)
+        rendered = view_corrections.recolor(config.corrections, params, view, rendered)
+        color = volume_rendering.over_background(rendered, behind)
         per_ray = (losses.huber if config.loss == "huber" else losses.squared_error)(color, target)
         used = jnp.roll(render.kept, -turn) & counted
         weights = jnp.pad(draw.weights, (0, num_rays - num_drawn))
@@ -281,6 +305,7 @@ def train_step(
             total = total + jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(
                 informed, 1
             )
+        total = total + view_corrections.penalty(config.corrections, params)
         squared = losses.squared_error(color, target)
         return total, (per_ray, jnp.sum(share * squared), used, share, render)
 

@@ -29,6 +29,8 @@ class ViewResult(NamedTuple):
     rendered: RenderedImage
     target: Float[np.ndarray, "rows cols 3"]
     psnr: float
+    psnr_color_fitted: float
+    """After the affine map of the rendered colours that fits the truth best."""
     ssim: float | None
     """None for pictures smaller than SSIM's window."""
     depth_rmse: float | None
@@ -77,6 +79,7 @@ class Evaluator:
                 rendered=rendered,
                 target=target,
                 psnr=_psnr(rendered.color, target, mask),
+                psnr_color_fitted=_psnr(fit_colors(rendered.color, target, mask), target, mask),
                 ssim=float(metrics.ssim(rendered.color, target)) if is_large else None,
                 depth_rmse=self._depth_rmse(rendered, view),
             )
@@ -127,6 +130,22 @@ def over(
     if values.shape[-1] == 3:
         return values
     return values[..., :3] * values[..., 3:] + background * (1.0 - values[..., 3:])
+
+
+def fit_colors(
+    color: Float[np.ndarray, "rows cols 3"],
+    target: Float[np.ndarray, "rows cols 3"],
+    mask: Bool[np.ndarray, "rows cols"] | None = None,
+) -> Float[np.ndarray, "rows cols 3"]:
+    """Applies the affine map of colours that brings a picture nearest to another.
+
+    A field that learned the exposure of each photograph cannot know that of a held-out one; this
+    is the customary way to leave it out of the comparison.
+    """
+    inputs = np.concatenate([color, np.ones_like(color[..., :1])], axis=-1, dtype=np.float64)
+    counted = np.ones(color.shape[:2], bool) if mask is None else mask
+    affine = np.linalg.lstsq(inputs[counted], target[counted], rcond=None)[0]
+    return np.clip(inputs @ affine, 0.0, 1.0)
 
 
 def _psnr(color: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> float:

@@ -30,10 +30,10 @@ def evaluate_and_draw(
     setup: Setup, evaluator: Evaluator, snapshot: FieldSnapshot, folder: RunFolder
 ) -> tuple[dict[str, Any], list[Shown]]:
     """Renders every held-out view; returns final metrics and the first views beside the truth."""
-    results: list[tuple[float, float | None, float | None]] = []
+    results: list[ViewResult] = []
     shown: list[Shown] = []
     for number, view in enumerate(evaluator.every_view(snapshot)):
-        results.append((view.psnr, view.ssim, view.depth_rmse))
+        results.append(view)
         stem = f"test-{number:03d}"
         pictures.write_png(folder.images / f"{stem}.png", pictures.to_uint8(view.rendered.color))
         depth = pictures.depth_picture(view.rendered.depth, view.rendered.opacity)
@@ -42,13 +42,16 @@ def evaluate_and_draw(
             joined = _row(view, depth)
             pictures.write_png(folder.images / f"{stem}-beside-truth.png", joined)
             shown.append(Shown(joined, _caption(view)))
-    final: dict[str, Any] = {"psnr": _mean([psnr for psnr, _, _ in results])}
-    for name, column in (("ssim", 1), ("depth_rmse", 2)):
-        values = [result[column] for result in results if result[column] is not None]
+    final: dict[str, Any] = {"psnr": _mean([view.psnr for view in results])}
+    names = ["ssim", "depth_rmse"]
+    if setup.job.train.corrections.colors:
+        names.append("psnr_color_fitted")
+    for name in names:
+        values = [getattr(view, name) for view in results if getattr(view, name) is not None]
         if values:
             final[name] = _mean(values)
     final["num_views"] = len(results)
-    final["psnr_per_view"] = [round(psnr, 3) for psnr, _, _ in results]
+    final["psnr_per_view"] = [round(view.psnr, 3) for view in results]
     return final, shown
 
 

@@ -178,7 +178,14 @@ def state_shapes(setup: Setup) -> TrainState:
 
 
 def _init(setup: Setup, key: Key[Array, ""], mask: Array | None, *data: Any) -> TrainState:
-    return train_step.init_state(setup.job.train, key, setup.sampler, *data, mask=mask)
+    return train_step.init_state(
+        setup.job.train,
+        key,
+        setup.sampler,
+        *data,
+        mask=mask,
+        num_views=setup.scene.train.num_views,
+    )
 
 
 def bounds(images: PosedImages) -> SceneBounds:
