@@ -1,7 +1,8 @@
-"""The NaN guard: keeps the state before the first step that was not finite, and replays that step.
+"""The NaN guard: a run stops at the first step that is not finite, and keeps the step's state.
 
-The train step leaves its state unchanged when its loss or gradient is not finite, so the state at
-hand is the one that produced the fault, however late the host noticed.
+The radiance field's train step leaves its state unchanged when its loss or gradient is not finite,
+so there the state is the one that produced the fault, however late the host noticed, and the step
+can be repeated. In the other jobs it is the state after the step.
 """
 
 from collections.abc import Iterator
@@ -19,22 +20,40 @@ class FaultError(RuntimeError):
 
 
 def save_fault(
-    folder: RunFolder, state: Any, *, step: int, loss: float, gradient_norm: float
+    folder: RunFolder, state: Any, *, step: int, values: dict[str, float], advice: str
 ) -> FaultError:
-    """Saves the state before the faulty step and returns the error to raise."""
+    """Saves the state of a faulty step, apart from the checkpoints, which stay good.
+
+    Args:
+      values: the numbers that gave the fault away.
+      advice: what to do now.
+    Returns:
+      The error to raise.
+    """
+    words = {name: str(value) for name, value in values.items()}
     saver = checkpoints.Saver(folder.fault)
-    saver.save(step, state, {"loss": str(loss), "gradient_norm": str(gradient_norm)})
+    saver.save(step, state, words)
     saver.close()
-    write_json(
-        folder.fault / "fault.json",
-        {"step": step, "loss": str(loss), "gradient_norm": str(gradient_norm)},
-    )
+    write_json(folder.fault / "fault.json", {"step": step, **words})
+    shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
     return FaultError(
-        f"step {step} was not finite (loss {loss}, gradient norm {gradient_norm}); the state "
-        f"before it is in {folder.fault}. `hardlight replay {folder.path}` repeats the step and "
-        "says where it came from. The usual cause is too high a learning rate: try "
-        "--set optimizer.learning_rate=0.003"
+        f"step {step} was not finite ({shown}); its state is in {folder.fault}. {advice}"
     )
+
+
+def check_finite(folder: RunFolder, state: Any, *, step: int, values: dict[str, float]) -> None:
+    """Stops a run whose metrics are not finite; going on starts at its last good checkpoint.
+
+    Raises:
+      FaultError: naming the metrics, after the state was saved.
+    """
+    bad = {name: value for name, value in values.items() if not np.isfinite(value)}
+    if bad:
+        advice = (
+            f"The last good checkpoint is in {folder.checkpoints}. The usual cause is too high a "
+            "learning rate; a run with a smaller one is a new run"
+        )
+        raise save_fault(folder, state, step=step, values=bad, advice=advice)
 
 
 def not_finite(tree: Any) -> Iterator[tuple[str, int, int]]:

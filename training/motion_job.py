@@ -13,14 +13,15 @@ from motion.train_step import TrainState
 from samplers import failure_bins
 
 from . import (
-    checkpoints,
     config_json,
+    fault,
     motion_onnx,
     motion_pictures,
     motion_report,
     motion_setup,
     motion_tracks,
     pictures,
+    resuming,
     run_folder,
     runtime,
     video,
@@ -31,7 +32,7 @@ from .motion_config import MotionJob
 from .motion_evaluation import Evaluator, Verdict
 from .motion_setup import Setup
 from .motion_tracks import Tracks
-from .progress import duration
+from .progress import ProgressView, duration
 from .run_folder import RunFolder
 from .run_log import RunLog
 
@@ -95,13 +96,9 @@ def resume(path: str) -> dict[str, Any]:
     if motion_setup.fingerprint(setup.loaded) != run_folder.read_json(folder.config).get("data"):
         raise ValueError(f"{path}: the robot or its clips are not those the run started with")
     first = motion_setup.first_state(setup)
-    if not checkpoints.steps(folder.checkpoints):
-        print(f"{path}: stopped before its first checkpoint, so it begins again")
+    restored = resuming.last_state(folder, first, unit="iteration")
+    if restored is None:
         return _train(setup, folder, first, Progress(), resumed_at=-1)
-    restored = checkpoints.restore(folder.checkpoints, first)
-    for warning in restored.warnings:
-        print(f"warning: {warning}; going back to iteration {restored.step}")
-    print(f"{path}: going on after iteration {restored.step}")
     progress = Progress(**restored.extra)
     return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
 
@@ -117,22 +114,32 @@ def _train(
     log, saver = RunLog(folder, resumed_at=resumed_at), Saver(folder.checkpoints)
     evaluator = Evaluator(setup)
     try:
-        with StopRequest() as stop:
-            job, loaded = setup.job, setup.loaded
-            print(
+        job, loaded = setup.job, setup.loaded
+        with (
+            ProgressView(
+                job.loop.num_iterations,
+                title=f"{loaded.robot.name} / {job.sampler.name}",
+                seconds=job.loop.seconds,
+                unit="iteration",
+            ) as view,
+            StopRequest() as stop,
+        ):
+            view.start_at(progress.step, progress.train_seconds)
+            view.say(
                 f"{loaded.robot.name}, {len(loaded.clips)} clip(s) of {loaded.seconds:.1f} s, "
                 f"{job.num_envs} copies, physics {job.physics}; results in {folder.path}"
             )
+            view.say("compiling the train step ...")
             step = motion_setup.make_step(setup)
             begun = time.perf_counter()
             step(jax.tree.map(_copied, state))  # compiles; the result is thrown away
             progress.compile_seconds += time.perf_counter() - begun
             if progress.step == 0:
                 _look(setup, evaluator, state, progress, log)
-            state = _loop(setup, evaluator, step, state, progress, log, saver, stop)
+            state = _loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop)
             if not _is_done(setup, progress):
                 saver.close()
-                print(f"stopped; go on with: hardlight motion --resume {folder.path}")
+                view.say(f"stopped; go on with: hardlight motion --resume {folder.path}")
                 sys.exit(130)
             values = _finish(setup, evaluator, folder, state, progress)
             saver.close()
@@ -156,16 +163,18 @@ def _is_done(setup: Setup, progress: Progress) -> bool:
 def _loop(
     setup: Setup,
     evaluator: Evaluator,
+    folder: RunFolder,
     step: Any,
     state: TrainState,
     progress: Progress,
     log: RunLog,
     saver: Saver,
+    view: ProgressView,
     stop: StopRequest,
 ) -> TrainState:
     job, loop = setup.job, setup.job.loop
     per_iteration = job.num_envs * job.train.num_steps
-    last_save, last_word = time.perf_counter(), 0.0
+    last_save = time.perf_counter()
     while not _is_done(setup, progress) and not stop.is_set:
         clock, cpu = time.perf_counter(), time.process_time()
         state, metrics = step(state)
@@ -173,10 +182,7 @@ def _loop(
         progress.train_seconds += time.perf_counter() - clock
         progress.cpu_seconds += time.process_time() - cpu
         progress.step += 1
-        bad = [name for name, value in values.items() if not np.isfinite(value)]
-        if bad:
-            saver.save(progress.step, state, dataclasses.asdict(progress))
-            raise ValueError(f"iteration {progress.step}: {', '.join(bad)} not finite; state saved")
+        fault.check_finite(folder, state, step=progress.step, values=values)
         is_last = _is_done(setup, progress)
         if is_last or progress.step % loop.log_every == 0:
             counts = {
@@ -188,10 +194,12 @@ def _loop(
             log.write(progress.step, {**counts, **values})
         if is_last or progress.step % loop.evaluate_every == 0:
             _look(setup, evaluator, state, progress, log)
+        view.update(
+            progress.step,
+            train_seconds=progress.train_seconds,
+            status=_words(setup, progress, values),
+        )
         now = time.perf_counter()
-        if now - last_word > 10 or is_last:
-            last_word = now
-            print(_words(setup, progress, values))
         if now - last_save > loop.checkpoint_seconds:
             saver.save(progress.step, state, dataclasses.asdict(progress))
             last_save = now
@@ -315,18 +323,10 @@ def _export(setup: Setup, folder: RunFolder, state: TrainState) -> dict[str, Any
 
 
 def _words(setup: Setup, progress: Progress, values: dict[str, float]) -> str:
-    loop = setup.job.loop
-    lefts = []
-    if loop.seconds is not None:
-        lefts.append(loop.seconds - progress.train_seconds)
-    if loop.num_iterations is not None:
-        pace = progress.train_seconds / progress.step
-        lefts.append(pace * (loop.num_iterations - progress.step))
     per_iteration = setup.job.num_envs * setup.job.train.num_steps
     speed = progress.step * per_iteration / max(progress.train_seconds, 1e-9)
     return (
-        f"iteration {progress.step}  {speed:,.0f} steps/s  episodes of "
-        f"{values['episode_steps']:.0f} steps, {100 * values['failed_share']:.0f} % failed  "
-        f"surviving starts {100 * progress.curve[-1][2]:.0f} %  "
-        f"{duration(min(lefts))} left"
+        f"{speed:,.0f} steps/s  episodes of {values['episode_steps']:.0f} steps, "
+        f"{100 * values['failed_share']:.0f} % failed  "
+        f"surviving starts {100 * progress.curve[-1][2]:.0f} %"
     )

@@ -11,12 +11,12 @@ from nerf import images
 from scenes.posed_images import SplitImages
 
 from . import (
-    checkpoints,
     config_json,
     nerf_options,
     nerf_outputs,
     nerf_report,
     nerf_setup,
+    resuming,
     run_folder,
     summary,
 )
@@ -99,13 +99,9 @@ def resume(
             raise ValueError(
                 f"{job.scene.data}: the {split} images are not those the run was started with"
             )
-    if not checkpoints.steps(folder.checkpoints):
-        print(f"{path}: stopped before its first checkpoint, so it begins again")
+    restored = resuming.last_state(folder, nerf_setup.state_shapes(setup))
+    if restored is None:
         return _train(setup, folder, None, Progress(), resumed_at=-1, shared=shared)
-    restored = checkpoints.restore(folder.checkpoints, nerf_setup.state_shapes(setup))
-    for warning in restored.warnings:
-        print(f"warning: {warning}; going back to step {restored.step}")
-    print(f"{path}: going on after step {restored.step} of {job.train.num_steps}")
     progress = Progress(**restored.extra)
     return _train(setup, folder, restored.state, progress, resumed_at=restored.step, shared=shared)
 

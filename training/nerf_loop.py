@@ -71,7 +71,7 @@ class Loop:
         self.setup, self.state, self.progress, self._step = setup, state, progress, step
         self.evaluator, self._folder, self._log = evaluator, folder, log
         self._saver, self._view, self._stop, self._clock = saver, view, stop, clock
-        self._started_at = (progress.step, progress.train_seconds)
+        view.start_at(progress.step, progress.train_seconds)
         self._last_save = clock()
 
     def run(self) -> str:
@@ -174,8 +174,15 @@ class Loop:
                 self._folder,
                 self.state,
                 step=bad,
-                loss=float(rows.loss[np.argmin(rows.is_finite)]),
-                gradient_norm=float(rows.gradient_norm[np.argmin(rows.is_finite)]),
+                values={
+                    name: float(getattr(rows, name)[np.argmin(rows.is_finite)])
+                    for name in ("loss", "gradient_norm")
+                },
+                advice=(
+                    f"`hardlight replay {self._folder.path}` repeats the step and says where it "
+                    "came from. The usual cause is too high a learning rate: try "
+                    "--set optimizer.learning_rate=0.003"
+                ),
             )
         progress, before = self.progress, self.progress.train_seconds
         new_rays = int(rows.kept_rays.sum())
@@ -196,14 +203,10 @@ class Loop:
             },
         }
         self._log.write(step, values)
-        self._view.update(
-            step,
-            train_seconds=progress.train_seconds,
-            started_at=self._started_at,
-            rays_per_second=values["rays_per_second"],
-            train_psnr=values["psnr"],
-            test_psnr=progress.curve[-1][2] if progress.curve else None,
-        )
+        words = [f"{values['rays_per_second']:,.0f} rays/s", f"train {values['psnr']:.2f} dB"]
+        if progress.curve:
+            words.append(f"held-out {progress.curve[-1][2]:.2f} dB")
+        self._view.update(step, train_seconds=progress.train_seconds, status="  ".join(words))
 
     def _is_save_due(self) -> bool:
         return self._clock() - self._last_save >= self.setup.job.loop.checkpoint_seconds

@@ -5,16 +5,25 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 _PLAIN_EVERY = 10.0
 
 
 class ProgressView:
-    """Shows rays per second, PSNR and time left; a context manager."""
+    """Shows how far a run is, its rates and the time left; a context manager.
 
-    def __init__(self, total: int, *, title: str, seconds: float | None = None):
-        self._total, self._title, self._budget = total, title, seconds
+    Args:
+      total: steps of the run, if they are counted.
+      seconds: of training after which it ends, if they are.
+      unit: what is counted.
+    """
+
+    def __init__(
+        self, total: int | None, *, title: str, seconds: float | None = None, unit: str = "step"
+    ):
+        self._total, self._title, self._budget, self._unit = total, title, seconds, unit
+        self._started_at = (0, 0.0)
         self._console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
         self._live: Progress | None = None
         self._task: Any = None
@@ -22,15 +31,17 @@ class ProgressView:
 
     def __enter__(self) -> "ProgressView":
         if self._console.is_terminal:
+            of_total = "" if self._total is None else f"/{self._total}"
             live = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=24),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[step]}" + of_total),
                 TextColumn("{task.fields[status]}"),
                 console=self._console,
             )
             live.start()
-            self._task = live.add_task(self._title, total=self._total, status="")
+            total = self._budget if self._total is None else self._total
+            self._task = live.add_task(self._title, total=total, step=0, status="")
             self._live = live
         return self
 
@@ -42,38 +53,36 @@ class ProgressView:
         """Prints a line that stays."""
         self._console.print(text)
 
-    def update(
-        self,
-        step: int,
-        *,
-        train_seconds: float,
-        started_at: tuple[int, float],
-        rays_per_second: float,
-        train_psnr: float,
-        test_psnr: float | None,
-    ) -> None:
+    def update(self, step: int, *, train_seconds: float, status: str) -> None:
         """Shows where the run is.
 
         Args:
-          started_at: step and seconds at which this process began, for the time left.
-          train_psnr: of the rays drawn lately.
-          test_psnr: latest held-out value, if any.
+          train_seconds: of training, in this process and before.
+          status: rates and results, in a few words.
         """
-        first_step, first_seconds = started_at
-        pace = (train_seconds - first_seconds) / max(1, step - first_step)
-        left = pace * (self._total - step)
-        if self._budget is not None:
-            left = min(left, max(0.0, self._budget - train_seconds))
-        held_out = "" if test_psnr is None else f"  held-out {test_psnr:.2f} dB"
-        status = (
-            f"{rays_per_second:,.0f} rays/s  train {train_psnr:.2f} dB{held_out}  "
-            f"{duration(left)} left"
-        )
+        left = self._seconds_left(step, train_seconds)
+        status = f"{status}  {duration(left)} left" if left is not None else status
         if self._live is not None:
-            self._live.update(self._task, completed=step, status=status)
-        elif time.monotonic() - self._last_plain >= _PLAIN_EVERY or step >= self._total:
+            done = step if self._total is not None else train_seconds
+            self._live.update(self._task, completed=done, step=step, status=status)
+        elif time.monotonic() - self._last_plain >= _PLAIN_EVERY or step == self._total:
             self._last_plain = time.monotonic()
-            self.say(f"{self._title}: step {step}/{self._total}  {status}")
+            total = "" if self._total is None else f"/{self._total}"
+            self.say(f"{self._title}: {self._unit} {step}{total}  {status}")
+
+    def start_at(self, step: int, train_seconds: float) -> None:
+        """Says where this process begins, for the time left."""
+        self._started_at = (step, train_seconds)
+
+    def _seconds_left(self, step: int, train_seconds: float) -> float | None:
+        first_step, first_seconds = self._started_at
+        lefts = []
+        if self._total is not None and step > first_step:
+            pace = (train_seconds - first_seconds) / (step - first_step)
+            lefts.append(pace * (self._total - step))
+        if self._budget is not None:
+            lefts.append(max(0.0, self._budget - train_seconds))
+        return min(lefts, default=None)
 
 
 def duration(seconds: float) -> str:

@@ -17,9 +17,10 @@ from voxels.gradient_report import gradient_report
 from voxels.train_step import TrainState, learn, look, train_step
 
 from . import (
-    checkpoints,
     config_json,
+    fault,
     pictures,
+    resuming,
     run_folder,
     runtime,
     tiny_guide,
@@ -29,7 +30,7 @@ from . import (
 )
 from .checkpoints import Saver
 from .interrupts import StopRequest
-from .progress import duration
+from .progress import ProgressView, duration
 from .run_folder import RunFolder
 from .run_log import RunLog
 from .voxels_config import VoxelsJob
@@ -79,13 +80,9 @@ def resume(path: str) -> dict[str, Any]:
     setup = voxels_setup.prepare(job)
     if voxels_setup.fingerprint(setup.loaded) != stored.get("data"):
         raise ValueError(f"{path}: the world or its pictures are not those the run started with")
-    if not checkpoints.steps(folder.checkpoints):
-        print(f"{path}: stopped before its first checkpoint, so it begins again")
+    restored = resuming.last_state(folder, voxels_setup.state_shapes(setup))
+    if restored is None:
         return _train(setup, folder, voxels_setup.first_state(setup), Progress(), resumed_at=-1)
-    restored = checkpoints.restore(folder.checkpoints, voxels_setup.state_shapes(setup))
-    for warning in restored.warnings:
-        print(f"warning: {warning}; going back to step {restored.step}")
-    print(f"{path}: going on after step {restored.step} of {job.train.num_steps}")
     progress = Progress(**restored.extra)
     return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
 
@@ -120,21 +117,24 @@ def _train(
     job, log, saver = setup.job, RunLog(folder, resumed_at=resumed_at), Saver(folder.checkpoints)
     evaluator = Evaluator(setup)
     try:
-        with StopRequest() as stop:
-            print(
+        title = f"voxels / {job.guidance.name}"
+        with ProgressView(job.train.num_steps, title=title) as view, StopRequest() as stop:
+            view.start_at(progress.step, progress.train_seconds)
+            view.say(
                 f"{setup.loaded.num_views} views of {setup.loaded.cols} x {setup.loaded.rows}, "
                 f"{' x '.join(map(str, setup.loaded.shape))} cells; results in {folder.path}"
             )
+            view.say("compiling the train step ...")
             begun = time.perf_counter()
             step = _make_step(setup)
             step(jax.tree.map(jnp.copy, state))  # compiles; the copy is thrown away
             progress.compile_seconds += time.perf_counter() - begun
             if progress.step == 0:
                 _look(setup, evaluator, folder, state, progress, log)
-            state = _loop(setup, evaluator, folder, step, state, progress, log, saver, stop)
+            state = _loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop)
             if progress.step < job.train.num_steps:
                 saver.close()
-                print(f"stopped; go on with: hardlight voxels --resume {folder.path}")
+                view.say(f"stopped; go on with: hardlight voxels --resume {folder.path}")
                 sys.exit(130)
             values = _finish(setup, evaluator, folder, state, progress)
             saver.close()
@@ -171,10 +171,11 @@ def _loop(
     progress: Progress,
     log: RunLog,
     saver: Saver,
+    view: ProgressView,
     stop: StopRequest,
 ) -> TrainState:
     loop, total = setup.job.loop, setup.job.train.num_steps
-    clock, last_save, last_word = time.perf_counter(), time.perf_counter(), 0.0
+    clock = last_save = time.perf_counter()
     while progress.step < total and not stop.is_set:
         state, metrics = step(state)
         progress.step += 1
@@ -183,21 +184,17 @@ def _loop(
         if is_look or progress.step % loop.log_every == 0:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
             progress.train_seconds += time.perf_counter() - clock
-            bad = [name for name, value in values.items() if not np.isfinite(value)]
-            if bad:
-                saver.save(progress.step, state, dataclasses.asdict(progress))
-                raise ValueError(f"step {progress.step}: {', '.join(bad)} not finite; state saved")
+            fault.check_finite(folder, state, step=progress.step, values=values)
             log.write(
                 progress.step,
                 {"seconds": progress.train_seconds, **values, **evaluator.statistics(state.grid)},
             )
             if is_look:
                 _look(setup, evaluator, folder, state, progress, log)
+            view.update(
+                progress.step, train_seconds=progress.train_seconds, status=_words(progress, values)
+            )
             now = time.perf_counter()
-            if now - last_word > 5 or is_last:
-                last_word = now
-                left = progress.train_seconds / progress.step * (total - progress.step)
-                print(f"step {progress.step}/{total}  {_words(values)}  {duration(left)} left")
             if now - last_save > loop.checkpoint_seconds:
                 saver.save(progress.step, state, dataclasses.asdict(progress))
                 last_save = now
@@ -274,6 +271,7 @@ def _finish(
     return values
 
 
-def _words(values: dict[str, float]) -> str:
+def _words(progress: Progress, values: dict[str, float]) -> str:
     shown = [f"{name} {values[name]:.4g}" for name in ("guide_psnr", "guide") if name in values]
-    return ", ".join(shown)
+    rate = progress.step / max(progress.train_seconds, 1e-9)
+    return "  ".join([f"{rate:.1f} steps/s", *shown])

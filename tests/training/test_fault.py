@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training import checkpoints, cli, fault_replay, nerf_job, nerf_setup
-from training.fault import FaultError, not_finite
+from training.fault import FaultError, check_finite, not_finite
 from training.run_folder import RunFolder
 
 from .conftest import TINY
@@ -53,3 +53,16 @@ def test_a_run_without_fault_has_nothing_to_replay(finished, capsys):
 def test_not_finite_counts():
     tree = {"a": jnp.array([1.0, jnp.inf, jnp.nan]), "b": jnp.arange(3), "c": jnp.ones(2)}
     assert list(not_finite(tree)) == [("a", 2, 3)]
+
+
+def test_a_fault_is_kept_apart_from_the_checkpoints(tmp_path):
+    folder = RunFolder(tmp_path)
+    saver = checkpoints.Saver(folder.checkpoints)
+    saver.save(3, {"a": jnp.ones(2)}, {})
+    saver.close()
+    check_finite(folder, {"a": jnp.ones(2)}, step=4, values={"loss": 1.0})
+    bad = {"a": jnp.array([1.0, jnp.nan])}
+    with pytest.raises(FaultError, match=r"step 4 was not finite .*reward nan.*last good"):
+        check_finite(folder, bad, step=4, values={"loss": 1.0, "reward": float("nan")})
+    assert checkpoints.restore(folder.checkpoints, bad).step == 3
+    np.testing.assert_array_equal(checkpoints.restore(folder.fault, bad).state["a"], bad["a"])
