@@ -70,8 +70,15 @@ bench: $(VENV)/dev.stamp  ## measure; results go to benchmarks/results
 notebooks: $(VENV)/dev.stamp  ## run every notebook headless
 	$(BIN)/python notebooks/run.py
 
-docs: $(VENV)/dev.stamp  ## check the documents' links, examples and tables
+$(VENV)/docs.stamp: $(VENV)/dev.stamp
+	@if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python -c $(CONSTRAINTS) -e '.[docs]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'; fi
+	@touch $@
+
+docs: $(VENV)/docs.stamp  ## check the documents' links, examples and tables, then build the site
 	$(BIN)/python docs/check.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site: $(CURDIR)/site/index.html"
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .cache build dist site .pytest_cache .ruff_cache .hypothesis .import_linter_cache

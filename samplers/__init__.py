@@ -1,8 +1,9 @@
 """What a training loop should look at next: pure-function samplers with explicit keys.
 
->>> import jax, jax.numpy as jnp, samplers
->>> int(samplers.choice(jax.random.key(0), jnp.array([0.0, 1.0]), 1)[0])
-1
+Examples:
+  >>> import jax, jax.numpy as jnp, samplers
+  >>> int(samplers.choice(jax.random.key(0), jnp.array([0.0, 1.0]), 1)[0])
+  1
 """
 
 from .base import Draw, Feedback, Sampler

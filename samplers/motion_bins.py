@@ -53,8 +53,9 @@ def count_bins(num_frames: int, frames_per_bin: float, rule: str = "ceil") -> in
     Raises:
       ValueError: for another rule, or a clip without frames.
 
-    >>> [count_bins(frames, 50.0, "floor_plus_one") for frames in (49, 50, 500)]
-    [1, 2, 11]
+    Examples:
+      >>> [count_bins(frames, 50.0, "floor_plus_one") for frames in (49, 50, 500)]
+      [1, 2, 11]
     """
     if rule not in RULES:
         raise ValueError(f"bin rule must be one of {RULES}, got {rule!r}")

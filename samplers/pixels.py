@@ -29,8 +29,9 @@ class PixelCoord(NamedTuple):
 def pixels_from_index(index: Int[Array, " n"], rows: int, cols: int) -> PixelIndex:
     """Splits a flat index in C order over (view, row, col).
 
-    >>> [int(part[0]) for part in pixels_from_index(jnp.array([7]), 2, 3)]
-    [1, 0, 1]
+    Examples:
+      >>> [int(part[0]) for part in pixels_from_index(jnp.array([7]), 2, 3)]
+      [1, 0, 1]
     """
     line = index // cols
     return PixelIndex(view=line // rows, row=line % rows, col=index - line * cols)

@@ -5,6 +5,7 @@ block sums, the sums of blocks of those, and so on up to one root block. Drawing
 O(batch * log N); nothing is O(N) after `build`.
 
 Why it stays exact in float32:
+
 * Drawing descends from the root and decides at each node among `fan` children only. One 32-bit
   word serves two levels: 24 bits decide at the upper one, the remainder, refined by the 8 bits
   left, at the lower one. Probabilities are resolved to 2^-24 of the weight of each block, so no

@@ -362,8 +362,9 @@ def make_sampler(name: str, settings: Mapping[str, object]) -> Sampler:
     Raises:
       ValueError: for an unknown name or setting, and for settings that are missing or impossible.
 
-    >>> make_sampler("views", {"num_views": 8, "batch_size": 2}).config.method
-    'independent'
+    Examples:
+      >>> make_sampler("views", {"num_views": 8, "batch_size": 2}).config.method
+      'independent'
     """
     entry = _entry(name)
     fields = {field.name: field for field in dataclasses.fields(entry.config)}
@@ -401,8 +402,9 @@ def make_ray_sampler(
       ValueError: for an unknown name or option, listing the known ones; for impossible
         settings; for sets of 2^31 pixels or more where single pixels are indexed.
 
-    >>> make_ray_sampler("uniform", num_views=2, rows=4, cols=4, batch_size=8).config
-    UniformConfig(num_items=32, batch_size=8)
+    Examples:
+      >>> make_ray_sampler("uniform", num_views=2, rows=4, cols=4, batch_size=8).config
+      UniformConfig(num_items=32, batch_size=8)
     """
     entry = _entry(name)
     if entry.kind != "rays":

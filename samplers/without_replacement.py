@@ -89,8 +89,9 @@ def choice(
     Bad input: inside jit unusable weights count as 0, no positive weight means uniform, and
       without replacement -1 fills up what is missing.
 
-    >>> sorted(choice(jax.random.key(0), jnp.array([1.0, 0.0, 2.0]), 2, replace=False).tolist())
-    [0, 2]
+    Examples:
+      >>> sorted(choice(jax.random.key(0), jnp.array([1.0, 0.0, 2.0]), 2, replace=False).tolist())
+      [0, 2]
     """
     num_items = weights.shape[0]
     if not replace and n > num_items:

@@ -82,8 +82,9 @@ def make_palette(colors: dict[str, tuple[tuple[float, float, float], ...]]) -> P
 def terrain_palette() -> Palette:
     """The seven default materials: grass, dirt, stone, plank, snow, sand, water.
 
-    >>> terrain_palette().names
-    ('Grass', 'Dirt', 'Stone', 'Plank', 'Snow', 'Sand', 'Water')
+    Examples:
+      >>> terrain_palette().names
+      ('Grass', 'Dirt', 'Stone', 'Plank', 'Snow', 'Sand', 'Water')
     """
     return make_palette(_TERRAIN)
 

@@ -7,8 +7,9 @@ from jaxtyping import Array, Float
 def geometric(start: float, end: float, progress: float | Float[Array, ""]) -> Float[Array, ""]:
     """From start to end by equal ratios; both must be positive. Progress is clipped to [0, 1].
 
-    >>> float(geometric(4.0, 1.0, 0.5))
-    2.0
+    Examples:
+      >>> float(geometric(4.0, 1.0, 0.5))
+      2.0
     """
     share = jnp.clip(progress, 0.0, 1.0)
     return start * (end / start) ** share

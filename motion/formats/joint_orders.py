@@ -28,8 +28,9 @@ G1_JOINTS_WITHOUT_WRISTS: tuple[str, ...] = tuple(name for name in G1_JOINTS if 
 def breadth_first() -> tuple[str, ...]:
     """The G1's joints as Isaac orders them: by depth in the tree, left, right, waist.
 
-    >>> breadth_first()[:4]
-    ('left_hip_pitch_joint', 'right_hip_pitch_joint', 'waist_yaw_joint', 'left_hip_roll_joint')
+    Examples:
+      >>> breadth_first()[:4]
+      ('left_hip_pitch_joint', 'right_hip_pitch_joint', 'waist_yaw_joint', 'left_hip_roll_joint')
     """
     # arms hang on the last of the three waist joints
     chains = [

@@ -60,8 +60,9 @@ def tuned_motor(armature: float, effort: float, count: int = 1) -> Motor:
     Args:
       count: motors in parallel.
 
-    >>> round(tuned_motor(0.01017752004, 88.0).stiffness, 1)
-    40.2
+    Examples:
+      >>> round(tuned_motor(0.01017752004, 88.0).stiffness, 1)
+      40.2
     """
     inertia = armature * count
     return Motor(

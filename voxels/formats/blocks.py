@@ -141,8 +141,9 @@ LEGACY_ID_OF_MATERIAL = {
 def material_of(state: str) -> str | None:
     """Material of a block state such as "minecraft:oak_log[axis=y]"; None if unknown.
 
-    >>> material_of("minecraft:oak_log[axis=y]"), material_of("torch"), material_of("mod:thing")
-    ('Plank', 'Air', None)
+    Examples:
+      >>> material_of("minecraft:oak_log[axis=y]"), material_of("torch"), material_of("mod:thing")
+      ('Plank', 'Air', None)
     """
     name, _, _ = state.partition("[")
     namespace, colon, rest = name.partition(":")

@@ -20,8 +20,9 @@ def parse_prompt(text: str) -> Float[np.ndarray, " words"]:
     Raises:
       ValueError: for a word that is not known, listing those that are.
 
-    >>> parse_prompt("snow, towers")
-    array([0., 1., 0., 1.], dtype=float32)
+    Examples:
+      >>> parse_prompt("snow, towers")
+      array([0., 1., 0., 1.], dtype=float32)
     """
     words = text.replace(",", " ").lower().split()
     unknown = [word for word in words if word not in WORDS]

@@ -87,8 +87,9 @@ def sdxl(pipeline: Any, config: SdxlConfig) -> Guidance:
 def lightning_nodes(num_steps: int, num_levels: int = 1000) -> list[int]:
     """Noise levels a Lightning checkpoint was trained at ("trailing" spacing).
 
-    >>> lightning_nodes(4)
-    [999, 749, 499, 249]
+    Examples:
+      >>> lightning_nodes(4)
+      [999, 749, 499, 249]
     """
     return [round(num_levels * (num_steps - i) / num_steps) - 1 for i in range(num_steps)]
 

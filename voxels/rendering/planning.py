@@ -83,8 +83,9 @@ def render_planned(
 def round_up(count: int) -> int:
     """The next capacity of the form 2^k, 5/4, 6/4 or 7/4 of it, with an eighth to spare.
 
-    >>> round_up(1000), round_up(1100)
-    (1280, 1280)
+    Examples:
+      >>> round_up(1000), round_up(1100)
+      (1280, 1280)
     """
     wanted = max(64, count + count // 8)
     step = 1 << max(0, wanted.bit_length() - 3)

@@ -15,10 +15,11 @@ _RADII = (1, 3, 7)
 def skip_field(is_stop: Bool[Array, "x y z"]) -> UInt8[Array, "x y z"]:
     """Builds the field; rays that jump by it visit every cell of `is_stop` they cross.
 
-    >>> import jax.numpy as jnp
-    >>> is_stop = jnp.zeros((1, 1, 6), bool).at[0, 0, 0].set(True)
-    >>> skip_field(is_stop)[0, 0]
-    Array([0, 1, 2, 2, 4, 4], dtype=uint8)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> is_stop = jnp.zeros((1, 1, 6), bool).at[0, 0, 0].set(True)
+      >>> skip_field(is_stop)[0, 0]
+      Array([0, 1, 2, 2, 4, 4], dtype=uint8)
     """
     field = jnp.where(is_stop, 0, 1).astype(jnp.uint8)
     near, radius = is_stop, 0

@@ -1,0 +1,65 @@
+"""Hooks of the documentation site: its first page is the README, its reference is the docstrings.
+
+A page of the reference is made for every public module, so none can be forgotten.
+"""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("samplers", "scenes", "nerf", "voxels", "motion")
+_REPOSITORY_ONLY = re.compile(r"\]\((?:\.\./)?(CHANGELOG|CONTRIBUTING|LICENSE)(?:\.md)?\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Lays out the navigation: guides, results, decisions, a page per module."""
+    decisions = sorted(path.name for path in (ROOT / "docs" / "adr").glob("*.md"))
+    config.nav = [
+        {"Hardlight": "index.md"},
+        {
+            "Guides": [
+                {"Samplers": "samplers.md"},
+                {"Write a sampler": "new_sampler.md"},
+                {"Data": "data.md"},
+                {"Radiance fields": "nerf.md"},
+                {"Block worlds": "voxels.md"},
+                {"Motion": "motion.md"},
+                {"The tracking task": "motion_task.md"},
+            ]
+        },
+        {"Results": "results.md"},
+        {"Decisions": [f"adr/{name}" for name in decisions]},
+        {"Reference": [{room: [_page(name) for name in _modules(room)]} for room in ROOMS]},
+    ]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the first page and the pages of the reference."""
+    readme = (ROOT / "README.md").read_text()
+    files.append(File.generated(config, "index.md", content=readme.replace("](docs/", "](")))
+    for room in ROOMS:
+        for name in _modules(room):
+            files.append(
+                File.generated(config, _page(name), content=f"# {name}\n\n::: {name}\n")
+            )
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Turns links to files beside the documents into plain words."""
+    return re.sub(r"\[([^\]]+)\]\((?:\.\./)[^)]*\)", r"\1", _REPOSITORY_ONLY.sub("](#)", markdown))
+
+
+def _modules(room: str) -> list[str]:
+    """The public modules of a room, by their dotted names."""
+    paths = sorted((ROOT / room).rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [name for name in names if not any(part.startswith("_") for part in name.split("."))]
+
+
+def _page(name: str) -> str:
+    return f"reference/{name.replace('.', '/')}.md"
