@@ -36,7 +36,8 @@ def train(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(clips: tuple[str, ...], seeds: int, steps: int, folder: str | None) -> dict[str, Any]:
-    from training import compare_motion, motion_options
+    from training import compare_runs, motion_options
+    from training.compare_config import MotionComparison
     from training.motion_command import MotionCommand
     from training.nerf_config import SamplerConfig
 
@@ -44,15 +45,15 @@ def compare(clips: tuple[str, ...], seeds: int, steps: int, folder: str | None) 
         base = motion_options.build(
             MotionCommand(clip=clips, steps=steps, set_=("loop.evaluate_every=5",))
         )
-        comparison = compare_motion.MotionComparison(
+        comparison = MotionComparison(
             base=base,
             samplers=(SamplerConfig(name="uniform"), SamplerConfig(name="failure_bins")),
             num_seeds=seeds,
         )
         place = Path(folder or temporary) / clips[0].replace(":", "-")
-        if (place / "compare.json").exists():
-            return compare_motion.resume(place)
-        return compare_motion.start(comparison, place)
+        if (place / compare_runs.CONFIG_NAME).exists():
+            return compare_runs.resume(place)
+        return compare_runs.start(comparison, place)
 
 
 def brief(summary: dict[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from benchmarks import measuring
 
 SAMPLERS = ("uniform", "error_weighted", "spatial", "soft_mining")
 QUANTITIES = (
-    "final_psnr",
-    "final_ssim",
-    "psnr_at_equal_steps",
-    "psnr_at_equal_seconds",
+    "final",
+    "ssim",
+    "at_equal_steps",
+    "at_equal_seconds",
+    "area",
     "train_seconds",
 )
 

@@ -43,9 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "index.md", content=readme.replace("](docs/", "](")))
     for room in ROOMS:
         for name in _modules(room):
-            files.append(
-                File.generated(config, _page(name), content=f"# {name}\n\n::: {name}\n")
-            )
+            files.append(File.generated(config, _page(name), content=f"# {name}\n\n::: {name}\n"))
     return files
 
 

@@ -61,6 +61,12 @@ ENTRIES: tuple[Entry, ...] = (
         "CompareNerfCommand",
     ),
     Entry(
+        ("compare", "voxels"),
+        "shape a block world with several camera samplers and report who wins",
+        "training.compare_voxels_command",
+        "CompareVoxelsCommand",
+    ),
+    Entry(
         ("compare", "motion"),
         "track motions with several samplers at equal steps and report who wins",
         "training.compare_motion_command",

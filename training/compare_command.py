@@ -115,8 +115,7 @@ class CompareNerfCommand:
             name = Path(self.data.removeprefix("synthetic:")).name
             folder = Path(self.out) if self.out else run_folder.unused("runs", f"compare-{name}")
             results = compare_runs.start(comparison, folder, scene=scene)
-        terminal_table.show(results)
-        print(f"report: {folder / 'report.html'}")
+        terminal_table.show(results, folder)
         return 0
 
     def _sampler_options(self, names: list[str]) -> dict[str, dict[str, str]]:

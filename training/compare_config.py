@@ -1,62 +1,88 @@
 """What a comparison was asked to do; `compare.json` is this, and reads back to it."""
 
 import dataclasses
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from .motion_config import MotionJob
 from .nerf_config import NerfJob, SamplerConfig
-
-Job = TypeVar("Job")
+from .voxels_config import VoxelsJob
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NerfComparison:
+class Comparison:
     """The same job with several samplers, each with the same seeds.
 
     Attributes:
+      job: what is compared; names an entry of `compare_kinds`.
       base: everything the runs share; its sampler and seed are replaced.
       samplers: the first is the baseline that the others are measured against.
       num_seeds: runs per sampler, with seeds base.seed, base.seed + 1, ...
-      target: PSNR whose first crossing is timed; None: the best one that every run reaches.
+      target: value of the curve whose first crossing is counted; None: the best one that every
+        run reaches.
     """
 
-    job: Literal["compare nerf"] = "compare nerf"
-    base: NerfJob
+    job: str
+    base: Any
     samplers: tuple[SamplerConfig, ...]
     num_seeds: int = 1
     target: float | None = None
 
     def __post_init__(self):
         """Refuses comparisons of nothing with nothing."""
-        check_compared(self.samplers, self.num_seeds)
+        names = [sampler.name for sampler in self.samplers]
+        if len(names) < 2 or len(set(names)) != len(names):
+            raise ValueError(
+                f"a comparison needs two or more different samplers, got {', '.join(names)}"
+            )
+        if self.num_seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.num_seeds}")
 
-    def runs(self) -> tuple[NerfJob, ...]:
+    def runs(self) -> tuple[Any, ...]:
         """All runs in the order they are done.
 
         Seed by seed, and in turning order of samplers, so that a machine that grows slower or
         faster does not favour one of them.
         """
-        return paired_runs(self.base, self.samplers, self.num_seeds)
+        found = []
+        for index in range(self.num_seeds):
+            turn = index % len(self.samplers)
+            for sampler in self.samplers[turn:] + self.samplers[:turn]:
+                seed = self.base.seed + index
+                found.append(dataclasses.replace(self.base, sampler=sampler, seed=seed))
+        return tuple(found)
 
 
-def paired_runs(base: Job, samplers: tuple[SamplerConfig, ...], num_seeds: int) -> tuple[Job, ...]:
-    """The base job with every sampler and seed: seed by seed, samplers in turning order."""
-    found = []
-    for index in range(num_seeds):
-        turn = index % len(samplers)
-        for sampler in samplers[turn:] + samplers[:turn]:
-            found.append(dataclasses.replace(base, sampler=sampler, seed=base.seed + index))  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
-    return tuple(found)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NerfComparison(Comparison):
+    """Radiance fields; the curve is held-out PSNR."""
+
+    job: Literal["compare nerf"] = "compare nerf"
+    base: NerfJob
 
 
-def check_compared(samplers: tuple[SamplerConfig, ...], num_seeds: int) -> None:
-    """Raises ValueError for a comparison of nothing with nothing."""
-    names = [sampler.name for sampler in samplers]
-    if len(names) < 2 or len(set(names)) != len(names):
-        raise ValueError(
-            f"a comparison needs two or more different samplers, got {', '.join(names)}"
-        )
-    if num_seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {num_seeds}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VoxelsComparison(Comparison):
+    """Block worlds; the curve is the PSNR of the fixed views."""
+
+    job: Literal["compare voxels"] = "compare voxels"
+    base: VoxelsJob
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MotionComparison(Comparison):
+    """Motions; the curve is the share of starts that survive."""
+
+    job: Literal["compare motion"] = "compare motion"
+    base: MotionJob
+    target: float | None = 0.9
+
+    def __post_init__(self):
+        """Refuses what cannot be compared, too."""
+        super().__post_init__()
+        if self.base.loop.num_iterations is None or self.base.loop.seconds is not None:
+            raise ValueError("a comparison is at equal steps: give --steps and no --seconds")
+        if self.target is not None and not 0 < self.target <= 1:
+            raise ValueError(f"target must be in (0, 1], got {self.target}")
 
 
 def run_name(job: Any) -> str:

@@ -58,12 +58,13 @@ class CompareMotionCommand:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
         config_json.parse_assignments(self.set_, "--set")
         runtime.prepare()
-        from . import compare_motion, motion_options, run_folder
+        from . import compare_runs, motion_options, run_folder, terminal_table
+        from .compare_config import MotionComparison
         from .nerf_config import SamplerConfig
 
         if self.resume is not None:
             folder = Path(self.resume)
-            results = compare_motion.resume(folder)
+            results = compare_runs.resume(folder)
         else:
             base = motion_options.build(
                 MotionCommand(
@@ -76,18 +77,13 @@ class CompareMotionCommand:
                     set_=self.set_,
                 )
             )
-            comparison = compare_motion.MotionComparison(
+            comparison = MotionComparison(
                 base=base,
                 samplers=tuple(SamplerConfig(name=name) for name in names),
                 num_seeds=self.seeds,
                 target=self.target,
             )
             folder = Path(self.out or run_folder.unused("runs", "compare-motion"))
-            results = compare_motion.start(comparison, folder)
-        header, rows = compare_motion.table_rows(results)
-        for place, title in enumerate(header):
-            print(f"{title}: " + "; ".join(row[place] for row in rows))
-        for verdict in results["verdicts"]:
-            print(verdict["sentence"])
-        print(f"report: {folder / 'report.html'}")
+            results = compare_runs.start(comparison, folder)
+        terminal_table.show(results, folder)
         return 0

@@ -1,5 +1,6 @@
 """A comparison's table and verdicts on the terminal."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,8 +9,8 @@ from rich.table import Table
 from . import compare_report
 
 
-def show(results: dict[str, Any]) -> None:
-    """Prints the table, one column per sampler, and the verdicts."""
+def show(results: dict[str, Any], folder: Path) -> None:
+    """Prints the table, one column per sampler, the verdicts, and where the report is."""
     console = Console(highlight=False, soft_wrap=True)
     header, rows, best = compare_report.table_rows(results)
     table = Table(box=None, header_style="bold", padding=(0, 2))
@@ -25,3 +26,4 @@ def show(results: dict[str, Any]) -> None:
     console.print(table)
     for verdict in results["verdicts"]:
         console.print(verdict["sentence"])
+    print(f"report: {folder / 'report.html'}")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from training import compare_runs, nerf_job
+from training import cli, compare_runs, nerf_job
 from training.compare_config import NerfComparison, run_name
 from training.nerf_config import OutputConfig, SamplerConfig
 
@@ -51,9 +51,9 @@ def test_comparison_resumes_and_reports(tmp_path, capsys, monkeypatch, shared):
     assert results["equal_steps"] == 24
     for name in ("uniform", "error_weighted"):
         entry = results["samplers"][name]
-        assert len(entry["final_psnr"]["values"]) == 2
-        assert entry["final_psnr"]["deviation"] is not None
-    assert len(results["verdicts"]) == 2
+        assert len(entry["final"]["values"]) == 2
+        assert entry["final"]["deviation"] is not None
+    assert len(results["verdicts"]) == 3
     page = (folder / "report.html").read_text()
     for verdict in results["verdicts"]:
         assert verdict["sentence"] in page
@@ -65,6 +65,7 @@ def test_comparison_resumes_and_reports(tmp_path, capsys, monkeypatch, shared):
 def test_equal_samplers_give_no_difference():
     curve = [[10, 1.0, 20.0], [20, 2.0, 25.0]]
     summary = {
+        "data": "x",
         "curve": curve,
         "final": {"psnr": 25.0},
         "train_seconds": 2.0,
@@ -75,7 +76,31 @@ def test_equal_samplers_give_no_difference():
     results = compare_runs.collect(
         _COMPARISON, {run_name(job): summary for job in _COMPARISON.runs()}
     )
-    assert results["target_psnr"] == 25.0
+    assert results["target"] == 25.0
     for verdict in results["verdicts"]:
         assert verdict["outcome"] == "no clear difference"
+        assert verdict["sign_test"] == 1.0
         assert "do not differ clearly" in verdict["sentence"]
+
+
+def test_an_unknown_job_is_refused(tmp_path):
+    (tmp_path / "compare.json").write_text('{"job": "compare cars"}')
+    with pytest.raises(ValueError, match=r"compare.json: unknown job 'compare cars'"):
+        compare_runs.resume(tmp_path)
+
+
+@pytest.mark.slow
+def test_block_worlds_are_compared_too(tmp_path, capsys):
+    words = ["compare", "voxels", "--steps", "20", "--size", "16", "--views", "3"]
+    words += [
+        "--samplers",
+        "uniform,views",
+        "--set",
+        "world.shape=[4, 4, 4]",
+        "loop.image_every=10",
+    ]
+    assert cli.main([*words, "--out", str(tmp_path / "c")]) == 0
+    said = capsys.readouterr().out
+    assert "views against uniform" in said
+    assert "visible cells right" in said
+    assert (tmp_path / "c" / "report.html").is_file()

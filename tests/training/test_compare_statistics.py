@@ -3,6 +3,7 @@
 import math
 import statistics as reference
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,31 @@ def test_judging_is_antisymmetric(a, b):
     mirror = {"better": "worse", "worse": "better"}
     there, back = statistics.judge(a, b).outcome, statistics.judge(b, a).outcome
     assert back == mirror.get(there, there)
+
+
+def test_mean_height_is_the_integral_over_steps():
+    # trapezoids by hand: (10 + 20) / 2 * 10 + (20 + 18) / 2 * 20 over 30 steps
+    assert statistics.mean_height(_CURVE, end=40) == pytest.approx((150 + 380) / 30)
+    assert statistics.mean_height(_CURVE, end=30) == pytest.approx((150 + 195) / 20)
+    assert statistics.mean_height(_CURVE[:1], end=10) == 10.0
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12))
+def test_the_sign_test_is_scipys(signs):
+    scipy_stats = pytest.importorskip("scipy.stats")
+    count = sum(sign != 0 for sign in signs)
+    expected = 1.0
+    if count:
+        expected = scipy_stats.binomtest(sum(sign > 0 for sign in signs), count).pvalue
+    assert statistics.sign_test([float(sign) for sign in signs]) == pytest.approx(expected)
+
+
+def test_the_bootstrap_agrees_with_scipys():
+    scipy_stats = pytest.importorskip("scipy.stats")
+    values = [0.3, 1.2, -0.4, 0.9, 2.0, 0.1]
+    low, high = statistics.bootstrap_interval(values)
+    found = scipy_stats.bootstrap(
+        (values,), np.mean, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert low == pytest.approx(found.low, abs=0.05)
+    assert high == pytest.approx(found.high, abs=0.05)

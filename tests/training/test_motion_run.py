@@ -11,13 +11,15 @@ from motion.clips import build_clip_bank
 from tests.motion.tiny import swaying_clip, tiny_robot
 from training import (
     checkpoints,
-    compare_motion,
+    compare_report,
+    compare_runs,
     config_json,
     motion_job,
     motion_onnx,
     motion_options,
     motion_setup,
 )
+from training.compare_config import MotionComparison
 from training.motion_command import MotionCommand
 from training.motion_config import MotionJob, MotionLoop, MotionSource
 from training.motion_setup import LoadedMotion
@@ -113,7 +115,7 @@ def test_a_policy_outside_says_what_the_one_inside_says(tmp_path, tiny):
 def test_a_comparison_pairs_seeds_and_counts_crossings():
     base = small_job(steps=4)
     names = ("uniform", "failure_bins")
-    comparison = compare_motion.MotionComparison(
+    comparison = MotionComparison(
         base=base, samplers=tuple(SamplerConfig(name=name) for name in names), num_seeds=2
     )
     assert [(job.seed, job.sampler.name) for job in comparison.runs()] == [
@@ -129,6 +131,7 @@ def test_a_comparison_pairs_seeds_and_counts_crossings():
         summaries[f"{job.sampler.name}/seed-{job.seed}"] = {
             "curve": curve,
             "cpu_seconds": 1.0,
+            "train_seconds": 1.0,
             "robot": "tiny",
             "data": "sway",
             "physics": "c",
@@ -143,15 +146,18 @@ def test_a_comparison_pairs_seeds_and_counts_crossings():
                 "num_starts": 4,
             },
         }
-    results = compare_motion.collect(comparison, summaries)
+    results = compare_runs.collect(comparison, summaries)
     ours, plain = (results["samplers"][name] for name in reversed(names))
     assert ours["steps_to_target"]["values"] == [90.0, 90.0]
     assert plain["steps_to_target"]["values"] == []
     assert ours["area"]["mean"] == pytest.approx(0.75)
-    header, rows = compare_motion.table_rows(results)
-    assert "control steps to 90% surviving" in header
-    assert rows[0][3] == "not reached"
-    assert results["verdicts"][0]["outcome"] == "better"
+    header, rows, _ = compare_report.table_rows(results)
+    place = header.index("steps to surviving starts 0.90")
+    assert [row[place] for row in rows] == ["not reached", "90 ± 0"]
+    area = next(v for v in results["verdicts"] if v["quantity"] == "area")
+    assert area["outcome"] == "better"
+    assert area["sentence"].startswith("failure_bins is better than uniform")
+    assert "+37.50 percentage points" in area["sentence"]
 
 
 @pytest.mark.parametrize(

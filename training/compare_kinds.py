@@ -1,0 +1,277 @@
+"""The jobs that can be compared: how their runs are done, what they measure, what they show."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from scenes.posed_images import SplitImages
+
+from . import (
+    curves,
+    motion_job,
+    motion_setup,
+    nerf_job,
+    nerf_setup,
+    pictures,
+    report_page,
+    voxels_job,
+    voxels_setup,
+)
+from .compare_config import (
+    Comparison,
+    MotionComparison,
+    NerfComparison,
+    VoxelsComparison,
+    run_name,
+)
+from .curves import COLORS, Line
+from .nerf_evaluation import Evaluator
+from .run_folder import RunFolder
+
+Summaries = Mapping[str, dict[str, Any]]
+
+
+class Runner(Protocol):
+    """Does the runs of one comparison."""
+
+    def start(self, job: Any, out: str) -> Any:
+        """Does a run in a new folder."""
+        ...
+
+    def resume(self, path: str) -> Any:
+        """Goes on with a run that was stopped."""
+        ...
+
+
+class Column(NamedTuple):
+    """A quantity of the table beside those that every job has."""
+
+    name: str
+    title: str
+    digits: int
+    choose: Callable[..., float] | None
+    """max or min: which mean is the best; None: neither is."""
+    read: Callable[[dict[str, Any]], float | None]
+    """From a run's summary."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One job."""
+
+    config: type[Comparison]
+    runner: Callable[..., Runner]
+    """(comparison, **what is already at hand); checks every sampler before anything is trained."""
+    metric: str
+    """What the curve shows."""
+    unit: str
+    scale: float = 1.0
+    """The metric times this is in `unit`."""
+    digits: int
+    target_step: float
+    """Targets found from the curves are multiples of this."""
+    final: Column
+    columns: tuple[Column, ...] = ()
+    note: str
+    """What a reader of the table has to know."""
+    parts: Callable[[Path, Comparison, Summaries], list[str]]
+    """What the report shows below the curves."""
+
+
+class NerfRunner:
+    """Runs on one scene share its images and compiled programs."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        *,
+        scene: SplitImages | None = None,
+        shared: nerf_job.Shared | None = None,
+    ):
+        if shared is not None:
+            scene = shared.scene
+        elif scene is None:
+            scene = nerf_setup.load(comparison.base.scene)
+        setups = [nerf_setup.prepare(job, scene) for job in _first_seed(comparison)]
+        if shared is None:
+            shared = nerf_job.Shared(scene=scene, evaluator=Evaluator(setups[0]), steps={})
+        self._shared = shared
+
+    def start(self, job: Any, out: str) -> Any:
+        """Does a run in a new folder."""
+        return nerf_job.start(job, out=out, shared=self._shared)
+
+    def resume(self, path: str) -> Any:
+        """Goes on with a run that was stopped."""
+        return nerf_job.resume(path, shared=self._shared)
+
+
+class PlainRunner:
+    """Runs that share nothing."""
+
+    def __init__(self, comparison: Comparison, *, job: Any, prepare: Callable[[Any], Any]):
+        for run in _first_seed(comparison):
+            prepare(run)
+        self._job = job
+
+    def start(self, job: Any, out: str) -> Any:
+        """Does a run in a new folder."""
+        return self._job.start(job, out=out)
+
+    def resume(self, path: str) -> Any:
+        """Goes on with a run that was stopped."""
+        return self._job.resume(path)
+
+
+def of(comparison: Comparison) -> Kind:
+    """Finds a comparison's kind."""
+    return KINDS[comparison.job]
+
+
+def _first_seed(comparison: Comparison) -> list[Any]:
+    """One run of each sampler."""
+    return [job for job in comparison.runs() if job.seed == comparison.base.seed]
+
+
+def _nerf_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> list[str]:
+    del summaries
+    parts = [report_page.heading("The same held-out view, first seed")]
+    parts += [
+        report_page.picture(image, f"{name}: rendered, truth, error, depth")
+        for name, image in _pictures(folder, comparison, "test-000-beside-truth.png")
+    ]
+    photo = _pictures(folder, comparison, "sampler-000-photo.png")
+    densities = _pictures(folder, comparison, "sampler-000-density.png")
+    if photo and densities:
+        names = ", ".join(name for name, _ in densities)
+        parts.append(report_page.heading("What the samplers look at"))
+        parts.append(
+            report_page.picture(
+                pictures.side_by_side([photo[0][1], *(image for _, image in densities)]),
+                f"The first training view, then how often its pixels are drawn at the end by "
+                f"{names}: red up to 8 times as often as uniform, grey the same, blue down to an "
+                "eighth.",
+            )
+        )
+    return parts
+
+
+def _voxels_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> list[str]:
+    last = max(summary["steps"] for summary in summaries.values())
+    shown = _pictures(folder, comparison, f"step_{last:04d}_view_0.png")
+    return [report_page.heading("The first view at the end, first seed")] + [
+        report_page.picture(image, name) for name, image in shown
+    ]
+
+
+def _motion_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> list[str]:
+    lines = []
+    for sampler, color in zip(comparison.samplers, COLORS * 9, strict=False):
+        rows = [
+            summaries[run_name(job)]["final"]["failures_per_pass"]
+            for job in comparison.runs()
+            if job.sampler == sampler
+        ]
+        known = [
+            (place, float(np.mean([value for value in column if value is not None])))
+            for place, column in enumerate(zip(*rows, strict=True))
+            if any(value is not None for value in column)
+        ]
+        places, heights = ([pair[side] for pair in known] for side in (0, 1))
+        lines.append(Line(sampler.name, places, heights, color=color))
+    failures = curves.draw(
+        lines, title="Failures per pass at the end", x_label="bin", y_label="failures"
+    )
+    parts = [report_page.heading("Where it falls"), report_page.plots([failures])]
+    for name, image in _pictures(folder, comparison, "policy.png"):
+        parts.append(report_page.picture(image, f"{name}, first seed: policy and reference"))
+    return parts
+
+
+def _pictures(
+    folder: Path, comparison: Comparison, file: str
+) -> list[tuple[str, UInt8[np.ndarray, "rows cols 3"]]]:
+    """One picture of each sampler's first run, where there is one."""
+    found = []
+    for job in _first_seed(comparison):
+        path = RunFolder(folder / run_name(job)).images / file
+        if path.is_file():
+            with Image.open(path) as picture:
+                found.append((job.sampler.name, np.asarray(picture.convert("RGB"))))
+    return found
+
+
+def _of_final(name: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda run: run["final"].get(name)
+
+
+def _of_run(name: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda run: run.get(name)
+
+
+def _voxels_runner(comparison: Comparison) -> Runner:
+    return PlainRunner(comparison, job=voxels_job, prepare=voxels_setup.prepare)
+
+
+def _motion_runner(comparison: Comparison) -> Runner:
+    return PlainRunner(comparison, job=motion_job, prepare=motion_setup.prepare)
+
+
+KINDS: dict[str, Kind] = {
+    "compare nerf": Kind(
+        config=NerfComparison,
+        runner=NerfRunner,
+        metric="PSNR",
+        unit="dB",
+        digits=2,
+        target_step=0.1,
+        final=Column("final", "final PSNR, all pixels (dB)", 2, max, _of_final("psnr")),
+        columns=(
+            Column("ssim", "SSIM", 4, max, _of_final("ssim")),
+            Column("depth_rmse", "depth error", 4, min, _of_final("depth_rmse")),
+            Column(
+                "rays_per_second", "rays per second", 0, max, lambda run: run["rays_per_second"]
+            ),
+        ),
+        note="The final value is measured on every held-out pixel, the others on the curve's fixed "
+        "lattice of held-out pixels.",
+        parts=_nerf_parts,
+    ),
+    "compare voxels": Kind(
+        config=VoxelsComparison,
+        runner=_voxels_runner,
+        metric="PSNR",
+        unit="dB",
+        digits=2,
+        target_step=0.1,
+        final=Column("final", "final PSNR, all views (dB)", 2, max, _of_final("psnr")),
+        columns=(
+            Column("visible_right", "visible cells right", 4, max, _of_final("visible_right")),
+            Column("export_gap", "export gap (dB)", 1, max, _of_final("export_gap")),
+        ),
+        note="The final value is measured on all views, the others on the fixed views.",
+        parts=_voxels_parts,
+    ),
+    "compare motion": Kind(
+        config=MotionComparison,
+        runner=_motion_runner,
+        metric="surviving starts",
+        unit="percentage points",
+        scale=100.0,
+        digits=3,
+        target_step=0.05,
+        final=Column("final", "surviving starts at the end", 3, max, _of_final("starts_survived")),
+        columns=(
+            Column("mpjpe_global", "body error, global (m)", 4, min, _of_final("mpjpe_global")),
+            Column("clips_completed", "clips played whole", 2, max, _of_final("clips_completed")),
+            Column("cpu_seconds", "CPU-seconds", 0, None, _of_run("cpu_seconds")),
+        ),
+        note="Steps are control steps of all copies together.",
+        parts=_motion_parts,
+    ),
+}

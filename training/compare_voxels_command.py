@@ -1,0 +1,91 @@
+"""`hardlight compare voxels`: the flags, and what they ask for."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from . import config_json, runtime
+from .nerf_command import Assignments, OptionalFloat, OptionalInt, OptionalStr
+from .voxels_command import VoxelsCommand
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareVoxelsCommand:
+    """Shapes the same block world with several camera samplers at equal steps, and reports.
+
+    Every sampler gets the same world, pictures, steps and seeds. The report says plainly who wins,
+    loses, or makes no clear difference.
+    """
+
+    examples: ClassVar[str] = """
+  hardlight compare voxels --seeds 3
+  hardlight compare voxels --map map.json --cameras metadata.json --samplers uniform,views
+  hardlight compare voxels --resume runs/compare-voxels"""
+
+    map: OptionalStr = None
+    """As for hardlight voxels."""
+    cameras: OptionalStr = None
+    """As for hardlight voxels."""
+    guidance: Annotated[
+        Literal["target", "mixture"] | None,
+        tyro.conf.arg(metavar="{target,mixture}", help_behavior_hint=""),
+    ] = None
+    """What pulls at the pictures; only what has a truth can be compared."""
+    samplers: str = "uniform,views_rounds,views"
+    """Names with commas between; the first is the baseline."""
+    seeds: int = 1
+    """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
+    steps: OptionalInt = None
+    """Training steps of every run. Default 800."""
+    views: OptionalInt = None
+    """As for hardlight voxels."""
+    size: OptionalInt = None
+    """As for hardlight voxels."""
+    target: OptionalFloat = None
+    """PSNR whose first crossing is timed. Default: the highest that every run reaches."""
+    seed: OptionalInt = None
+    """The first seed. Default 0."""
+    set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
+    """Any other setting, as for hardlight voxels."""
+    out: OptionalStr = None
+    """Folder for the results. Default: runs/compare-voxels, with a number when taken."""
+    resume: OptionalStr = None
+    """Go on with the comparison in this folder; finished runs are kept."""
+
+    def run(self) -> int:
+        """Compares, or goes on comparing."""
+        names = [name.strip() for name in self.samplers.split(",") if name.strip()]
+        config_json.parse_assignments(self.set_, "--set")
+        runtime.prepare()
+        from . import compare_runs, run_folder, terminal_table, voxels_options
+        from .compare_config import VoxelsComparison
+        from .nerf_config import SamplerConfig
+
+        if self.resume is not None:
+            folder = Path(self.resume)
+            results = compare_runs.resume(folder)
+        else:
+            base = voxels_options.build(
+                VoxelsCommand(
+                    map=self.map,
+                    cameras=self.cameras,
+                    guidance=self.guidance,
+                    steps=self.steps,
+                    views=self.views,
+                    size=self.size,
+                    seed=self.seed,
+                    set_=self.set_,
+                )
+            )
+            comparison = VoxelsComparison(
+                base=base,
+                samplers=tuple(SamplerConfig(name=name) for name in names),
+                num_seeds=self.seeds,
+                target=self.target,
+            )
+            folder = Path(self.out or run_folder.unused("runs", "compare-voxels"))
+            results = compare_runs.start(comparison, folder)
+        terminal_table.show(results, folder)
+        return 0
