@@ -77,7 +77,7 @@ def scale_updates(config: CorrectionConfig) -> optax.GradientTransformation:
     """Gives the corrections their own learning rates; other updates stay as they are."""
     factors = {"colors": config.color_rate, "poses": config.pose_rate}
 
-    def scale(updates: dict[str, Any], params: Any) -> dict[str, Any]:
+    def scale(updates: Any, params: Any) -> Any:
         del params
         found = updates.get(COLLECTION, {})
         return {**updates, COLLECTION: {name: factors[name] * found[name] for name in found}}
