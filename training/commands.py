@@ -81,7 +81,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(("view",), "look around in a run from a browser", "training.view_command", "ViewCommand"),
     Entry(
         ("export",),
-        "write the policy of a motion run as ONNX",
+        "write a run's mesh, points or policy for other programs",
         "training.export_command",
         "ExportCommand",
     ),
