@@ -16,6 +16,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from .threefry import unrolled
+
 State = TypeVar("State")
 
 MAX_ITEMS = 2**31 - 1
@@ -88,13 +90,13 @@ def bind(
         key: Key[Array, ""], *data: Any, mask: Bool[Array, "..."] | None = None
     ) -> State:
         if mask is None:
-            return init(config, key, *data)
+            return init(config, unrolled(key), *data)
         if not takes_mask:
             raise ValueError(f"the sampler of {type(config).__name__} takes no mask")
-        return init(config, key, *data, mask=mask)
+        return init(config, unrolled(key), *data, mask=mask)
 
     def bound_sample(key: Key[Array, ""], state: State, *query: Any) -> Draw:
-        return sample(config, key, state, *query)
+        return sample(config, unrolled(key), state, *query)
 
     def bound_update(state: State, draw: Draw, feedback: Feedback) -> State:
         return update(config, state, draw, feedback)

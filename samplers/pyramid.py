@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from .base import check_mask, multiply_high, uniform_index
 from .codecs import decode, encode, leaf_dtype
+from .threefry import unrolled
 
 MIN_WEIGHT = 1e-30
 MAX_WEIGHT = 1e18
@@ -163,7 +164,7 @@ def draw(
       The items, and the exact probability (1 - λ) w / Σw + λ prior of each.
     Bad input: when all items weigh 0 the draw is from the prior, and the probability as well.
     """
-    words = jax.random.bits(key, (num_words(pyramid) + 1, n), jnp.uint32)
+    words = jax.random.bits(unrolled(key), (num_words(pyramid) + 1, n), jnp.uint32)
     branch, _ = _split_word(words[-1])
     share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
     if prior is None:
