@@ -231,7 +231,7 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
     def learn(params, optimizer, gradient):
         norm = optax.tree.norm(gradient)
         updates, optimizer = make_optimizer(config).update(gradient, optimizer, params)
-        return optax.apply_updates(params, updates), optimizer, norm
+        return optax.apply_updates(params, optax.tree.scale(1e-3, updates)), optimizer, norm
 
     rays, behind, target = read_pixels(data.pixels, draw.items)
     step = shortest * state.step_scale

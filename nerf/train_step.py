@@ -81,6 +81,7 @@ class NerfConfig:
     marching: MarchingConfig = MarchingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     num_steps: int = 2000
+    """Length of the run, which sets the pace at which the learning rate falls."""
     rays_per_step: int = 2048
     loss: Literal["huber", "squared"] = "huber"
     background: Background = "random"
@@ -121,6 +122,9 @@ class TrainState(NamedTuple):
     grid: OccupancyState
     step_scale: Float[Array, ""]
     """Width of a marching step over the shortest one."""
+    run_length: Float[Array, ""]
+    """Steps the run is planned to have, at whose end the learning rate is at its lowest; may be
+    changed between steps."""
     sampler: Any
 
 
@@ -174,7 +178,7 @@ def learning_rate(config: NerfConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
-    """Builds Adam with the run's learning rate; weight decay touches the networks only."""
+    """Builds Adam for a rate of 1; weight decay touches the networks only."""
     settings = config.optimizer
 
     def is_network(params):
@@ -185,7 +189,7 @@ def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
 
     steps = [
         optax.add_decayed_weights(settings.network_weight_decay, mask=is_network),
-        optax.adam(learning_rate(config), b2=settings.beta2, eps=settings.epsilon),
+        optax.adam(1.0, b2=settings.beta2, eps=settings.epsilon),
     ]
     if config.corrections.is_used:
         steps.append(view_corrections.scale_updates(config.corrections))
@@ -218,6 +222,7 @@ def init_state(
         optimizer=make_optimizer(config).init(params),
         grid=occupancy.init(config.occupancy),
         step_scale=jnp.asarray(config.marching.max_step_scale, jnp.float32),
+        run_length=jnp.asarray(config.num_steps, jnp.float32),
         sampler=sampler.init(key_sampler, *sampler_data, mask=mask),
     )
 
@@ -314,7 +319,9 @@ def train_step(
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, optimizer = make_optimizer(config).update(grads, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    # a run of another length goes through the same rates, faster or more slowly
+    rate = learning_rate(config)(state.step * (config.num_steps / state.run_length))
+    params = optax.apply_updates(state.params, optax.tree.scale(rate, updates))
 
     density = functools.partial(fields.density, config.field, params)
     grid = jax.lax.cond(
@@ -345,6 +352,7 @@ def train_step(
         optimizer=keep_if_faulty(optimizer, state.optimizer),
         grid=grid,
         step_scale=keep_if_faulty(step_scale, state.step_scale),
+        run_length=state.run_length,
         sampler=new_sampler,
     )
     metrics = StepMetrics(

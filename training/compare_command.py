@@ -98,7 +98,12 @@ class CompareNerfCommand:
             base = nerf_options.build(command, scene.train.kind)
             outputs = OutputConfig(num_pictures=2, video_frames=0)
             comparison = NerfComparison(
-                base=dataclasses.replace(base, outputs=outputs),
+                # samplers are compared at equal steps too, so none may plan its own
+                base=dataclasses.replace(
+                    base,
+                    outputs=outputs,
+                    loop=dataclasses.replace(base.loop, fill_seconds=False),
+                ),
                 samplers=tuple(
                     SamplerConfig(
                         name=name,

@@ -54,7 +54,8 @@ class NerfCommand:
     steps: OptionalInt = None
     """Training steps; also the length of the learning-rate schedule. Default: the preset's."""
     seconds: OptionalFloat = None
-    """Stop after so many seconds of training (compilation and evaluation not counted)."""
+    """Train for so many seconds (compilation and evaluation not counted), with as many steps as fit
+    into them unless --steps says fewer."""
     rays: OptionalInt = None
     """Rays per step. Default: the preset's."""
     seed: OptionalInt = None

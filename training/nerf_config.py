@@ -65,6 +65,9 @@ class LoopConfig:
 
     seconds: float | None = None
     """Stop after so many seconds of training (compilation and evaluation not counted)."""
+    fill_seconds: bool = False
+    """Make as many steps as fit into `seconds`, whatever train.num_steps says; the learning rate
+    then falls to the end of the seconds."""
     log_every: int = 16
     """Steps between two rows of metrics."""
     checkpoint_seconds: float = 60.0
@@ -83,6 +86,8 @@ class LoopConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"seconds must be positive, got {self.seconds}")
+        if self.fill_seconds and self.seconds is None:
+            raise ValueError("fill_seconds needs seconds to fill")
         if not self.checkpoint_seconds > 0 or not 0 < self.first_evaluation <= 1:
             raise ValueError(
                 "checkpoint_seconds must be positive and first_evaluation in (0, 1], "
@@ -134,9 +139,9 @@ class NerfJob:
             )
 
 
-def evaluation_steps(job: NerfJob) -> tuple[int, ...]:
+def evaluation_steps(loop: LoopConfig, total: int) -> tuple[int, ...]:
     """Steps after which the held-out curve gets a point; the last step is always one."""
-    total, every, loop = job.train.num_steps, job.loop.log_every, job.loop
+    every = loop.log_every
     found = {total}
     for index in range(loop.num_evaluations - 1):
         share = index / max(1, loop.num_evaluations - 1)

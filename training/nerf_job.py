@@ -134,7 +134,11 @@ def _train(
     title = f"{setup.scene.name} / {job.sampler.name}"
     try:
         with (
-            ProgressView(job.train.num_steps, title=title, seconds=job.loop.seconds) as view,
+            ProgressView(
+                None if job.loop.fill_seconds else job.train.num_steps,
+                title=title,
+                seconds=job.loop.seconds,
+            ) as view,
             StopRequest() as stop,
         ):
             train = setup.scene.train

@@ -27,7 +27,7 @@ from .progress import ProgressView
 from .run_folder import RunFolder
 from .run_log import RunLog
 
-_WARM_UP_CALLS = 2
+_WARM_UP_CALLS = 3
 
 Clock = Callable[[], float]
 
@@ -37,6 +37,8 @@ class Progress:
     """How far a run is; saved with every checkpoint."""
 
     step: int = 0
+    num_steps: int = 0
+    """Planned length of the run."""
     train_seconds: float = 0.0
     eval_seconds: float = 0.0
     compile_seconds: float = 0.0
@@ -71,6 +73,7 @@ class Loop:
         self.setup, self.state, self.progress, self._step = setup, state, progress, step
         self.evaluator, self._folder, self._log = evaluator, folder, log
         self._saver, self._view, self._stop, self._clock = saver, view, stop, clock
+        self._first_step, self._first_second = progress.step, progress.train_seconds
         view.start_at(progress.step, progress.train_seconds)
         self._last_save = clock()
 
@@ -80,10 +83,13 @@ class Loop:
         Raises:
           fault.FaultError: when a step was not finite; the state before it is saved.
         """
-        self._warm_up()
-        for point in evaluation_steps(self.setup.job):
-            if point <= self.progress.step:
-                continue
+        pace = self._warm_up()
+        if not self.progress.num_steps:
+            self.progress.num_steps = self.setup.job.train.num_steps
+            self._plan(pace)
+        while self.progress.step < self.progress.num_steps:
+            steps = evaluation_steps(self.setup.job.loop, self.progress.num_steps)
+            point = next(step for step in steps if step > self.progress.step)
             while self.progress.step < point and not self._is_out_of_time():
                 self._train_until(point)
                 if self._stop.is_set:
@@ -93,12 +99,15 @@ class Loop:
                     self.save()
             # a checkpoint made here knows the new point of the curve
             self.evaluate()
+            done = self.progress.step - self._first_step
+            self._plan((self.progress.train_seconds - self._first_second) / max(done, 1))
             if self._is_save_due() or self._is_out_of_time():
                 self.save()
             if self._is_out_of_time():
                 break
         self.save()
-        return "steps" if self.progress.step >= self.setup.job.train.num_steps else "seconds"
+        is_open = self.setup.job.loop.fill_seconds or self._is_out_of_time()
+        return "seconds" if is_open else "steps"
 
     def evaluate(self) -> None:
         """Adds a point to the held-out curve and renews the preview picture."""
@@ -120,18 +129,39 @@ class Loop:
         self._saver.save(self.progress.step, self.state, self.progress.as_json())
         self._last_save = self._clock()
 
-    def _warm_up(self) -> None:
-        """Does throw-away steps on a copy of the state.
+    def _warm_up(self) -> float:
+        """Does throw-away steps on a copy of the state; returns the seconds of one.
 
         A process's first steps also pay for its first touch of memory, which would be charged to
         whichever sampler is compared first.
         """
         start = self._clock()
         copy = jax.tree.map(jnp.copy, self.state)
+        times = []
         for _ in range(_WARM_UP_CALLS):
+            begun = self._clock()
             copy, _ = self._step(copy, self.setup.data, self.setup.run_key)
-        jax.block_until_ready(copy)
+            jax.block_until_ready(copy)
+            times.append(self._clock() - begun)
         self.progress.compile_seconds += self._clock() - start
+        return min(times) / self.setup.job.train.steps_per_call
+
+    def _plan(self, pace: float) -> None:
+        """Chooses how many steps fit into the seconds left, where the job leaves it open.
+
+        Args:
+          pace: seconds per step so far.
+        """
+        loop, progress = self.setup.job.loop, self.progress
+        if not loop.fill_seconds or loop.seconds is None:
+            return
+        if progress.step and progress.step >= progress.num_steps:
+            return  # a run that was planned to end here ends
+        left = max(loop.seconds - progress.train_seconds, 0.0) / max(pace, 1e-9)
+        groups = round(left / loop.log_every)
+        progress.num_steps = progress.step + max(groups, int(progress.step == 0)) * loop.log_every
+        length = jnp.asarray(max(progress.num_steps, 1), jnp.float32)
+        self.state = self.state._replace(run_length=length)
 
     def _train_until(self, stop: int) -> None:
         """Trains to `stop`, or until a checkpoint is due or the time is over."""

@@ -73,6 +73,8 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
         section = name.split(".", 1)[0]
         path = name if section in ("loop", "outputs") else f"train.{name}"
         job = config_json.replace_field(job, path, text)
+    if command.seconds is not None and command.steps is None:
+        job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, fill_seconds=True))
     train = _replaced(job.train, rays_per_step=command.rays, background=command.background)
     if command.steps is not None:
         train = with_steps(train, command.steps)

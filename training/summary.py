@@ -16,7 +16,7 @@ def of_nerf_run(loop: Loop, *, ended_by: str, final: dict[str, Any]) -> dict[str
         "job": job.job,
         **nerf_config.describe(job),
         "steps": progress.step,
-        "planned_steps": job.train.num_steps,
+        "planned_steps": loop.progress.num_steps,
         "ended_by": ended_by,
         "train_seconds": round(progress.train_seconds, 3),
         "compile_seconds": round(progress.compile_seconds, 3),

@@ -136,3 +136,28 @@ def test_learning_rate_warms_up_then_falls_to_its_final_share():
 def test_empty_runs_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         NerfConfig(**wrong)
+
+
+def test_a_longer_run_goes_through_the_same_rates_more_slowly(sampler, data, run_key):
+    config = dataclasses.replace(TINY, num_steps=8, optimizer=OptimizerConfig(warmup_steps=2))
+    step = train_step.make_train_step(config, sampler)
+
+    def moves(length, count):
+        state = train_step.init_state(config, jax.random.key(0), sampler)
+        state = state._replace(run_length=jnp.asarray(length, jnp.float32))
+        found = []
+        for _ in range(count):
+            before = jax.tree.map(jnp.array, state.params)
+            state, _ = step(state, data, run_key)
+            found.append(max(jax.tree.leaves(jax.tree.map(_largest, before, state.params))))
+        return np.array(found)
+
+    # Adam's moves have about the size of the rate, whatever the gradient
+    short, long = moves(8, 8), moves(8e6, 8)
+    peak = config.optimizer.learning_rate
+    assert short.max() > 0.5 * peak
+    assert long.max() < 0.2 * peak  # still at the start of the warm-up
+
+
+def _largest(before, after):
+    return float(jnp.max(jnp.abs(after - before)))

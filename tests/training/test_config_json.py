@@ -110,12 +110,7 @@ def test_assignments_are_split_and_checked():
 @pytest.mark.parametrize("steps", [1, 5, 24, 1000, 20000])
 @pytest.mark.parametrize("points", [1, 2, 10])
 def test_evaluation_steps_rise_to_the_last_step(steps, points):
-    job = dataclasses.replace(
-        TINY,
-        train=dataclasses.replace(TINY.train, num_steps=steps),
-        loop=dataclasses.replace(TINY.loop, num_evaluations=points),
-    )
-    found = evaluation_steps(job)
+    found = evaluation_steps(dataclasses.replace(TINY.loop, num_evaluations=points), steps)
     assert found[-1] == steps
     assert list(found) == sorted(set(found))
     assert len(found) <= points

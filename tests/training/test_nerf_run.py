@@ -200,3 +200,17 @@ def test_preset_flags_reach_the_job():
     assert job.train.optimizer.learning_rate == 0.002
     assert (job.loop.eval_rays, job.outputs.video_frames) == (99, 0)
     assert job.sampler.as_dict() == {"decay": 0.25}
+
+
+def test_a_run_fills_its_seconds_and_its_rate_falls_to_their_end(shared, tmp_path):
+    # a step takes microseconds to milliseconds, so the 24 steps of the config are far too few
+    loop = dataclasses.replace(TINY.loop, seconds=1.0, fill_seconds=True, checkpoint_seconds=60.0)
+    job = dataclasses.replace(without_video(TINY), loop=loop)
+    summary = nerf_job.start(job, out=str(tmp_path / "run"), shared=shared)
+    assert summary["ended_by"] == "seconds"
+    assert summary["steps"] > 3 * TINY.train.num_steps
+    assert summary["planned_steps"] % TINY.loop.log_every == 0
+    template = nerf_setup.state_shapes(nerf_setup.prepare(TINY, shared.scene))
+    state = checkpoints.restore(RunFolder(tmp_path / "run").checkpoints, template).state
+    assert float(state.run_length) == summary["planned_steps"]
+    assert int(state.step) == summary["steps"]
