@@ -11,6 +11,7 @@ Source: Salmon et al. 2011 for threefry-2x32-20; the counters are those of JAX w
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.extend.random as extend_random
@@ -60,7 +61,7 @@ def _split(key: UInt32[Array, " 2"], shape: tuple[int, ...]) -> UInt32[Array, "*
     return jax.random.key_data(jax.random.split(_plain(key), shape))
 
 
-def _fold_in(key: UInt32[Array, " 2"], data: Array) -> UInt32[Array, " 2"]:
+def _fold_in(key: UInt32[Array, " 2"], data: Any) -> UInt32[Array, " 2"]:
     return jax.random.key_data(jax.random.fold_in(_plain(key), data))
 
 
