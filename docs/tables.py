@@ -126,6 +126,36 @@ def _faults(name: str, drift: dict[str, float]) -> str:
     return f"off by {100 * drift[name]:.0f} %" if name in drift else ""
 
 
+def nerf_scenes_table() -> str:
+    """What a short run reaches on captures of every kind."""
+    rows = []
+    for name, run in read("nerf_scenes_cpu")["scenes"].items():
+        size = f"{run['views']} of {run['cols']} x {run['rows']}"
+        error = f"{run['depth_rmse']:.2f}" if "depth_rmse" in run else ""
+        quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}", error]
+        steps = [str(run["steps"]), f"{run['train_seconds']:.0f}"]
+        rows.append([name, run["kind"].replace("_", " "), size, *steps, *quality])
+    head = ["scene", "kind", "views", "steps", "s", "PSNR (dB)", "SSIM", "depth error"]
+    return _table(head, rows)
+
+
+def nerf_samplers_table() -> str:
+    """Ways to choose pixels on real photographs, paired seeds."""
+    rows = []
+    for scene, found in read("nerf_samplers_cpu")["scenes"].items():
+        for name, values in found["samplers"].items():
+            cells = [_spread(values[key]) for key in ("final", "at_equal_seconds", "train_seconds")]
+            rows.append([scene, f"`{name}`", *cells])
+    head = ["scene", "sampler", "PSNR at equal rays (dB)", "at equal seconds (dB)", "s of training"]
+    sentences = [
+        f"* {scene}: {verdict['sentence']}"
+        for scene, found in read("nerf_samplers_cpu")["scenes"].items()
+        for verdict in found["verdicts"]
+        if verdict["quantity"] == "at_equal_steps"
+    ]
+    return "\n".join([_table(head, rows), "", *sentences])
+
+
 def nerf_depth_table() -> str:
     """Presets of depth guidance on an RGB-D scan."""
     rows = []
@@ -197,6 +227,13 @@ def motion_testbed_table() -> str:
     return _table(["scenario", *(f"`{name}`" for name in names)], rows)
 
 
+def _spread(entry: dict) -> str:
+    """A mean and its deviation over seeds."""
+    if entry["deviation"] is None:
+        return f"{entry['mean']:.2f}"
+    return f"{entry['mean']:.2f} ± {entry['deviation']:.2f}"
+
+
 def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -213,6 +250,8 @@ TABLES = {
     "nerf_peer": nerf_peer_table,
     "nerf_quality": nerf_quality_table,
     "sampler_speed": sampler_speed_table,
+    "nerf_scenes": nerf_scenes_table,
+    "nerf_samplers": nerf_samplers_table,
     "nerf_depth": nerf_depth_table,
     "motion_squat": motion_squat_table,
     "motion_testbed": motion_testbed_table,
