@@ -60,7 +60,10 @@ def write(
     kind = compare_kinds.of(comparison)
     header, rows, best = table_rows(results)
     parts = [report_page.paragraph(verdict["sentence"]) for verdict in results["verdicts"]]
-    parts.append(report_page.table(header, rows, best=best))
+    # quantities are many and samplers few, so quantities go down the page
+    across = [list(line) for line in zip(header, *rows, strict=True)]
+    turned = [(place - 1, number + 1) for number, place in best]
+    parts.append(report_page.table(across[0], across[1:], best=turned))
     parts.append(
         report_page.paragraph(
             f"{results['seeds']} paired seed(s) per sampler, {results['device']}. Training time "
