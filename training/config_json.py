@@ -55,7 +55,7 @@ def replace_field(config: Config, path: str, text: str) -> Config:
         names = ", ".join(f"{head}.{field.name}" for field in dataclasses.fields(current))
         raise ValueError(f"setting {head!r} is a group; choose one of {names}")
     else:
-        value = _convert(hints[head], parse_value(text), "", head)
+        value = _convert(hints[head], _parse_list(text), "", head)
     return dataclasses.replace(typing.cast(Any, config), **{head: value})
 
 
@@ -70,6 +70,14 @@ def parse_value(text: str) -> bool | int | float | str | None:
         except ValueError:
             continue
     return text
+
+
+def _parse_list(text: str) -> Any:
+    """Reads a value, or several between brackets: [16, 16, 8]."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return parse_value(text)
+    inside = text[1:-1].strip()
+    return [parse_value(part.strip()) for part in inside.split(",")] if inside else []
 
 
 def parse_assignments(items: Sequence[str], flag: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from training import config_json
 from training.nerf_config import NerfJob, SamplerConfig, SamplerOption, evaluation_steps
+from training.voxels_config import WorldSource
 
 from .conftest import TINY
 
@@ -115,3 +116,11 @@ def test_evaluation_steps_rise_to_the_last_step(steps, points):
     assert list(found) == sorted(set(found))
     assert len(found) <= points
     assert all(step % TINY.loop.log_every == 0 or step == steps for step in found)
+
+
+def test_lists_are_typed_between_brackets():
+    world = config_json.replace_field(WorldSource(), "shape", "[16, 8,4]")
+    assert world.shape == (16, 8, 4)
+    for text in ("[]", "[1, 2]", "8", "[a, b, c]"):
+        with pytest.raises(ValueError, match="shape"):
+            config_json.replace_field(WorldSource(), "shape", text)
