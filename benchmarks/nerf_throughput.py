@@ -27,7 +27,8 @@ from nerf import (
     spaces,
     volume_rendering,
 )
-from nerf.train_step import make_optimizer, make_train_step
+from nerf.optimizer import make_optimizer
+from nerf.train_step import make_train_step
 from samplers import pixels, registry
 from samplers.base import Feedback
 from scenes import backgrounds, posed_images
@@ -230,7 +231,8 @@ def _parts(setup: Setup, state: Any) -> dict[str, float]:
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def learn(params, optimizer, gradient):
         norm = optax.tree.norm(gradient)
-        updates, optimizer = make_optimizer(config).update(gradient, optimizer, params)
+        adam = make_optimizer(config.optimizer, config.corrections)
+        updates, optimizer = adam.update(gradient, optimizer, params)
         return optax.apply_updates(params, optax.tree.scale(1e-3, updates)), optimizer, norm
 
     rays, behind, target = read_pixels(data.pixels, draw.items)

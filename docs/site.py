@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("samplers", "scenes", "nerf", "voxels", "motion")
-_REPOSITORY_ONLY = re.compile(r"\]\((?:\.\./)?(CHANGELOG|CONTRIBUTING|LICENSE)(?:\.md)?\)")
+_BESIDE_THE_DOCUMENTS = re.compile(r"\[([^\]]+)\]\((?:\.\./[^)]*|CONTRIBUTING\.md|LICENSE)\)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -39,7 +39,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the first page and the pages of the reference."""
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text().replace("](docs/adr)", "](adr/0001-sampler-shape.md)")
     files.append(File.generated(config, "index.md", content=readme.replace("](docs/", "](")))
     for room in ROOMS:
         for name in _modules(room):
@@ -49,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Turns links to files beside the documents into plain words."""
-    return re.sub(r"\[([^\]]+)\]\((?:\.\./)[^)]*\)", r"\1", _REPOSITORY_ONLY.sub("](#)", markdown))
+    return _BESIDE_THE_DOCUMENTS.sub(r"\1", markdown)
 
 
 def _modules(room: str) -> list[str]:

@@ -33,6 +33,7 @@ from . import (
     losses,
     marching,
     occupancy,
+    optimizer,
     rendering,
     spaces,
     view_corrections,
@@ -42,34 +43,9 @@ from .depth import DepthConfig
 from .fields import FieldConfig
 from .marching import MarchingConfig
 from .occupancy import OccupancyConfig, OccupancyState
+from .optimizer import OptimizerConfig
 from .spaces import SceneBounds
 from .view_corrections import CorrectionConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Adam with a warm-up and an exponential fall of the learning rate over the last part of the
-    run."""
-
-    learning_rate: float = 1e-2
-    final_fraction: float = 0.03
-    """Learning rate at the last step, as a share of the peak."""
-    decay_start: float = 0.3
-    """Share of the run after which the learning rate begins to fall."""
-    warmup_steps: int = 20
-    beta2: float = 0.99
-    epsilon: float = 1e-15
-    network_weight_decay: float = 1e-6
-
-    def __post_init__(self):
-        """Refuses rates that cannot train."""
-        if not 0.0 < self.learning_rate <= 1.0:
-            raise ValueError(f"learning_rate must lie in (0, 1], got {self.learning_rate}")
-        if not 0.0 < self.final_fraction <= 1.0 or not 0.0 <= self.decay_start < 1.0:
-            raise ValueError(
-                "final_fraction must lie in (0, 1] and decay_start in [0, 1), "
-                f"got {self.final_fraction} and {self.decay_start}"
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,43 +135,6 @@ class StepMetrics(NamedTuple):
 StepFn = Callable[[TrainState, TrainData, Key[Array, ""]], tuple[TrainState, StepMetrics]]
 
 
-def learning_rate(config: NerfConfig) -> optax.Schedule:
-    """Builds the rate over the run: linear warm-up, flat, exponential fall."""
-    settings = config.optimizer
-    peak, final = settings.learning_rate, settings.learning_rate * settings.final_fraction
-    flat = max(1, int(config.num_steps * settings.decay_start))
-    warmup = max(1, min(settings.warmup_steps, flat))
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.1 * peak, peak, warmup),
-            optax.constant_schedule(peak),
-            optax.exponential_decay(
-                peak, max(1, config.num_steps - flat), final / peak, end_value=final
-            ),
-        ],
-        [warmup, flat],
-    )
-
-
-def make_optimizer(config: NerfConfig) -> optax.GradientTransformation:
-    """Builds Adam for a rate of 1; weight decay touches the networks only."""
-    settings = config.optimizer
-
-    def is_network(params):
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: path[0].key == "params" and "tables" not in jax.tree_util.keystr(path),
-            params,
-        )
-
-    steps = [
-        optax.add_decayed_weights(settings.network_weight_decay, mask=is_network),
-        optax.adam(1.0, b2=settings.beta2, eps=settings.epsilon),
-    ]
-    if config.corrections.is_used:
-        steps.append(view_corrections.scale_updates(config.corrections))
-    return optax.chain(*steps)
-
-
 def init_state(
     config: NerfConfig,
     key: Key[Array, ""],
@@ -219,7 +158,7 @@ def init_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        optimizer=make_optimizer(config).init(params),
+        optimizer=optimizer.make_optimizer(config.optimizer, config.corrections).init(params),
         grid=occupancy.init(config.occupancy),
         step_scale=jnp.asarray(config.marching.max_step_scale, jnp.float32),
         run_length=jnp.asarray(config.num_steps, jnp.float32),
@@ -318,9 +257,11 @@ def train_step(
     (loss, (per_ray, mse, used, share, render)), (grads, *moves) = differentiate(state.params, xy)
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    updates, optimizer = make_optimizer(config).update(grads, state.optimizer, state.params)
+    adam = optimizer.make_optimizer(config.optimizer, config.corrections)
+    updates, moments = adam.update(grads, state.optimizer, state.params)
     # a run of another length goes through the same rates, faster or more slowly
-    rate = learning_rate(config)(state.step * (config.num_steps / state.run_length))
+    rate_at = optimizer.learning_rate(config.optimizer, config.num_steps)
+    rate = rate_at(state.step * (config.num_steps / state.run_length))
     params = optax.apply_updates(state.params, optax.tree.scale(rate, updates))
 
     density = functools.partial(fields.density, config.field, params)
@@ -349,7 +290,7 @@ def train_step(
     new = TrainState(
         step=keep_if_faulty(state.step + 1, state.step),
         params=keep_if_faulty(params, state.params),
-        optimizer=keep_if_faulty(optimizer, state.optimizer),
+        optimizer=keep_if_faulty(moments, state.optimizer),
         grid=grid,
         step_scale=keep_if_faulty(step_scale, state.step_scale),
         run_length=state.run_length,

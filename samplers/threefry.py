@@ -1,10 +1,10 @@
 """JAX's default random numbers in a form made for XLA:CPU: the same bits, sooner.
 
 On CPU `jax.random` runs the twenty rounds of threefry as a loop of five turns whose body is sixteen
-kernels. Written out, they fuse into one: measured on two cores, twice as fast for ten thousand
-words and ten times for five million. `unrolled` gives a key of the same value whose large draws are
-made that way, whatever function of `jax.random` it is handed to. Small draws, splits and folds stay
-a loop: XLA would write their rounds into every kernel that uses them, and compile for seconds more.
+kernels. Written out, they fuse into one, several times as fast (`benchmarks/random_bits.py`).
+`unrolled` gives a key of the same value whose large draws are made that way, whatever function of
+`jax.random` it is handed to. Small draws, splits and folds stay a loop: XLA would write their
+rounds into every kernel that uses them, and compile for seconds more.
 
 Source: Salmon et al. 2011 for threefry-2x32-20; the counters are those of JAX with
 `jax_threefry_partitionable` (the default since 0.5), and tests compare every bit.

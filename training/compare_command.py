@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from . import config_json, runtime
+from . import compare_flags, config_json, runtime
 from .nerf_command import (
     Assignments,
     BackgroundChoice,
@@ -66,69 +66,63 @@ class CompareNerfCommand:
         """Compares, or goes on comparing."""
         if (self.data is None) == (self.resume is None):
             raise ValueError("say either --data FOLDER, to start, or --resume COMPARISON")
-        if self.resume is not None and self.out is not None:
-            raise ValueError("--resume writes into the comparison's own folder; leave out --out")
-        names = [name.strip() for name in self.samplers.split(",") if name.strip()]
-        options = self._sampler_options(names)
+        self._sampler_options()
         runtime.prepare()
-        from . import compare_runs, nerf_options, run_folder, terminal_table
+        name = Path((self.data or "").removeprefix("synthetic:")).name
+        return compare_flags.run(
+            self._comparison, resume=self.resume, out=self.out, name=f"compare-{name}"
+        )
+
+    def _comparison(self):
+        from . import nerf_options
         from .compare_config import NerfComparison
         from .nerf_config import OutputConfig, SamplerConfig, SamplerOption
 
-        if self.resume is not None:
-            folder = Path(self.resume)
-            results = compare_runs.resume(folder)
-        else:
-            assert self.data is not None
-            plain = tuple(item for item in self.set if ":" not in item.split("=", 1)[0])
-            command = NerfCommand(
-                data=self.data,
-                steps=self.steps,
-                seconds=self.seconds,
-                rays=self.rays,
-                seed=self.seed,
-                background=self.background,
-                downscale=self.downscale,
-                size=self.size,
-                views=self.views,
-                preset=self.preset,
-                set_=plain,
-            )
-            scene = nerf_options.load(command)
-            base = nerf_options.build(command, scene.train.kind)
-            outputs = OutputConfig(num_pictures=2, video_frames=0)
-            comparison = NerfComparison(
-                # samplers are compared at equal steps too, so none may plan its own
-                base=dataclasses.replace(
-                    base,
-                    outputs=outputs,
-                    loop=dataclasses.replace(base.loop, fill_seconds=False),
-                ),
-                samplers=tuple(
-                    SamplerConfig(
-                        name=name,
-                        options=tuple(
-                            SamplerOption(name=option, value=config_json.parse_value(text))
-                            for option, text in options.get(name, {}).items()
-                        ),
-                    )
-                    for name in names
-                ),
-                num_seeds=self.seeds,
-                target=self.target,
-            )
-            name = Path(self.data.removeprefix("synthetic:")).name
-            folder = Path(self.out) if self.out else run_folder.unused("runs", f"compare-{name}")
-            results = compare_runs.start(comparison, folder, scene=scene)
-        terminal_table.show(results, folder)
-        return 0
+        command = NerfCommand(
+            data=self.data,
+            steps=self.steps,
+            seconds=self.seconds,
+            rays=self.rays,
+            seed=self.seed,
+            background=self.background,
+            downscale=self.downscale,
+            size=self.size,
+            views=self.views,
+            preset=self.preset,
+            set_=tuple(item for item in self.set if ":" not in item.split("=", 1)[0]),
+        )
+        scene = nerf_options.load(command)
+        base = nerf_options.build(command, scene.train.kind)
+        options = self._sampler_options()
+        comparison = NerfComparison(
+            # samplers are compared at equal steps too, so none may plan its own
+            base=dataclasses.replace(
+                base,
+                outputs=OutputConfig(num_pictures=2, video_frames=0),
+                loop=dataclasses.replace(base.loop, fill_seconds=False),
+            ),
+            samplers=tuple(
+                SamplerConfig(
+                    name=name,
+                    options=tuple(
+                        SamplerOption(name=option, value=config_json.parse_value(text))
+                        for option, text in options.get(name, {}).items()
+                    ),
+                )
+                for name in compare_flags.sampler_names(self.samplers)
+            ),
+            num_seeds=self.seeds,
+            target=self.target,
+        )
+        return comparison, {"scene": scene}
 
-    def _sampler_options(self, names: list[str]) -> dict[str, dict[str, str]]:
+    def _sampler_options(self) -> dict[str, dict[str, str]]:
         """Sorts SAMPLER:NAME=VALUE words by sampler.
 
         Raises:
           ValueError: for a sampler that is not compared.
         """
+        names = compare_flags.sampler_names(self.samplers)
         found: dict[str, dict[str, str]] = {}
         for name, value in config_json.parse_assignments(self.set, "--set").items():
             sampler, is_option, option = name.partition(":")

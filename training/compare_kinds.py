@@ -1,7 +1,7 @@
 """The jobs that can be compared: how their runs are done, what they measure, what they show."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -32,8 +32,6 @@ from .compare_config import (
 from .curves import COLORS, Line
 from .nerf_evaluation import Evaluator
 from .run_folder import RunFolder
-
-Summaries = Mapping[str, dict[str, Any]]
 
 
 class Runner(Protocol):
@@ -79,8 +77,12 @@ class Kind:
     columns: tuple[Column, ...] = ()
     note: str
     """What a reader of the table has to know."""
-    parts: Callable[[Path, Comparison, Summaries], list[str]]
-    """What the report shows below the curves."""
+    facts: tuple[str, ...] = ()
+    """What of a run's summary holds for the whole comparison."""
+    per_sampler: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda runs: {}
+    """Results of a sampler beside its table, from the summaries of its runs."""
+    parts: Callable[[Path, Comparison, dict[str, Any]], list[str]]
+    """What the report shows below the curves, from the comparison's results."""
 
 
 class NerfRunner:
@@ -138,8 +140,8 @@ def _first_seed(comparison: Comparison) -> list[Any]:
     return [job for job in comparison.runs() if job.seed == comparison.base.seed]
 
 
-def _nerf_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> list[str]:
-    del summaries
+def _nerf_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -> list[str]:
+    del results
     parts = [report_page.heading("The same held-out view, first seed")]
     parts += [
         report_page.picture(image, f"{name}: rendered, truth, error, depth")
@@ -161,29 +163,29 @@ def _nerf_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> l
     return parts
 
 
-def _voxels_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> list[str]:
-    last = max(summary["steps"] for summary in summaries.values())
-    shown = _pictures(folder, comparison, f"step_{last:04d}_view_0.png")
+def _voxels_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -> list[str]:
+    shown = _pictures(folder, comparison, f"step_{results['equal_steps']:04d}_view_0.png")
     return [report_page.heading("The first view at the end, first seed")] + [
         report_page.picture(image, name) for name, image in shown
     ]
 
 
-def _motion_parts(folder: Path, comparison: Comparison, summaries: Summaries) -> list[str]:
+def _failures(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean failures per pass of each bin; None where no run passed."""
+    columns = zip(*(run["final"]["failures_per_pass"] for run in runs), strict=True)
+    known = [[value for value in column if value is not None] for column in columns]
+    return {
+        "failures_per_pass": [
+            round(float(np.mean(column)), 4) if column else None for column in known
+        ]
+    }
+
+
+def _motion_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -> list[str]:
     lines = []
-    for sampler, color in zip(comparison.samplers, COLORS * 9, strict=False):
-        rows = [
-            summaries[run_name(job)]["final"]["failures_per_pass"]
-            for job in comparison.runs()
-            if job.sampler == sampler
-        ]
-        known = [
-            (place, float(np.mean([value for value in column if value is not None])))
-            for place, column in enumerate(zip(*rows, strict=True))
-            if any(value is not None for value in column)
-        ]
-        places, heights = ([pair[side] for pair in known] for side in (0, 1))
-        lines.append(Line(sampler.name, places, heights, color=color))
+    for (name, values), color in zip(results["samplers"].items(), COLORS * 9, strict=False):
+        known = [(p, v) for p, v in enumerate(values["failures_per_pass"]) if v is not None]
+        lines.append(Line(name, [p for p, _ in known], [v for _, v in known], color=color))
     failures = curves.draw(
         lines, title="Failures per pass at the end", x_label="bin", y_label="failures"
     )
@@ -234,12 +236,11 @@ KINDS: dict[str, Kind] = {
         columns=(
             Column("ssim", "SSIM", 4, max, _of_final("ssim")),
             Column("depth_rmse", "depth error", 4, min, _of_final("depth_rmse")),
-            Column(
-                "rays_per_second", "rays per second", 0, max, lambda run: run["rays_per_second"]
-            ),
+            Column("rays_per_second", "rays per second", 0, max, _of_run("rays_per_second")),
         ),
         note="The final value is measured on every held-out pixel, the others on the curve's fixed "
         "lattice of held-out pixels.",
+        facts=("rays",),
         parts=_nerf_parts,
     ),
     "compare voxels": Kind(
@@ -255,6 +256,7 @@ KINDS: dict[str, Kind] = {
             Column("export_gap", "export gap (dB)", 1, max, _of_final("export_gap")),
         ),
         note="The final value is measured on all views, the others on the fixed views.",
+        facts=("guidance",),
         parts=_voxels_parts,
     ),
     "compare motion": Kind(
@@ -272,6 +274,8 @@ KINDS: dict[str, Kind] = {
             Column("cpu_seconds", "CPU-seconds", 0, None, _of_run("cpu_seconds")),
         ),
         note="Steps are control steps of all copies together.",
+        facts=("robot", "physics"),
+        per_sampler=_failures,
         parts=_motion_parts,
     ),
 }

@@ -1,12 +1,11 @@
 """`hardlight compare motion`: the flags, and what they ask for."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
 
-from . import config_json, runtime
+from . import compare_flags, config_json, runtime
 from .motion_command import MotionCommand, PhysicsChoice
 from .nerf_command import Assignments, OptionalInt, OptionalStr
 
@@ -53,37 +52,35 @@ class CompareMotionCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        names = [name.strip() for name in self.samplers.split(",") if name.strip()]
         if self.steps < 1:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
         config_json.parse_assignments(self.set_, "--set")
         runtime.prepare()
-        from . import compare_runs, motion_options, run_folder, terminal_table
+        return compare_flags.run(
+            self._comparison, resume=self.resume, out=self.out, name="compare-motion"
+        )
+
+    def _comparison(self):
+        from . import motion_options
         from .compare_config import MotionComparison
         from .nerf_config import SamplerConfig
 
-        if self.resume is not None:
-            folder = Path(self.resume)
-            results = compare_runs.resume(folder)
-        else:
-            base = motion_options.build(
-                MotionCommand(
-                    clip=self.clip or ("builtin:hard",),
-                    robot=self.robot,
-                    envs=self.envs,
-                    physics=self.physics,
-                    steps=self.steps,
-                    seed=self.seed,
-                    set_=self.set_,
-                )
+        base = motion_options.build(
+            MotionCommand(
+                clip=self.clip or ("builtin:hard",),
+                robot=self.robot,
+                envs=self.envs,
+                physics=self.physics,
+                steps=self.steps,
+                seed=self.seed,
+                set_=self.set_,
             )
-            comparison = MotionComparison(
-                base=base,
-                samplers=tuple(SamplerConfig(name=name) for name in names),
-                num_seeds=self.seeds,
-                target=self.target,
-            )
-            folder = Path(self.out or run_folder.unused("runs", "compare-motion"))
-            results = compare_runs.start(comparison, folder)
-        terminal_table.show(results, folder)
-        return 0
+        )
+        names = compare_flags.sampler_names(self.samplers)
+        comparison = MotionComparison(
+            base=base,
+            samplers=tuple(SamplerConfig(name=name) for name in names),
+            num_seeds=self.seeds,
+            target=self.target,
+        )
+        return comparison, {}

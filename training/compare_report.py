@@ -1,7 +1,6 @@
 """The report of a comparison: verdicts in words, one table, the curves, the pictures."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +49,7 @@ def table_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]], lis
     return header, rows, best
 
 
-def write(
-    folder: Path,
-    comparison: Comparison,
-    results: dict[str, Any],
-    summaries: Mapping[str, dict[str, Any]],
-) -> Path:
+def write(folder: Path, comparison: Comparison, results: dict[str, Any]) -> Path:
     """Writes report.html; returns its path."""
     kind = compare_kinds.of(comparison)
     header, rows, best = table_rows(results)
@@ -64,9 +58,11 @@ def write(
     across = [list(line) for line in zip(header, *rows, strict=True)]
     turned = [(place - 1, number + 1) for number, place in best]
     parts.append(report_page.table(across[0], across[1:], best=turned))
+    facts = [f"{fact} {results[fact]}" for fact in kind.facts]
+    about = ", ".join([f"{results['seeds']} paired seed(s) per sampler", *facts])
     parts.append(
         report_page.paragraph(
-            f"{results['seeds']} paired seed(s) per sampler, {results['device']}. Training time "
+            f"{about}, {results['device']}. Training time "
             "only: compilation and evaluation do not count. ± is the standard deviation over "
             f"seeds. {kind.note}",
             is_soft=True,
@@ -81,7 +77,7 @@ def write(
             ]
         )
     )
-    parts += kind.parts(folder, comparison, summaries)
+    parts += kind.parts(folder, comparison, results)
     config = json.dumps(config_json.to_json(comparison), indent=2)
     parts.append(report_page.details("Configuration", config))
     names = " against ".join(results["samplers"])

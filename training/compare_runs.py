@@ -66,7 +66,7 @@ def go_on(comparison: Comparison, folder: Path, **at_hand: Any) -> dict[str, Any
     }
     results = collect(comparison, summaries)
     run_folder.write_json(folder / RESULTS_NAME, results)
-    compare_report.write(folder, comparison, results, summaries)
+    compare_report.write(folder, comparison, results)
     return results
 
 
@@ -109,6 +109,7 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
         "equal_steps": steps,
         "equal_seconds": seconds,
         "target": target,
+        **{fact: first[fact] for fact in kind.facts},
         "device": first["device"],
         "versions": first["versions"],
         "samplers": {
@@ -121,6 +122,7 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
                 for quantity, numbers in values.items()
             }
             | {"curves": [run["curve"] for run in groups[name]]}
+            | kind.per_sampler(groups[name])
             for name, values in measured.items()
         },
         "verdicts": [

@@ -1,12 +1,11 @@
 """`hardlight compare voxels`: the flags, and what they ask for."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from . import config_json, runtime
+from . import compare_flags, config_json, runtime
 from .nerf_command import Assignments, OptionalFloat, OptionalInt, OptionalStr
 from .voxels_command import VoxelsCommand
 
@@ -56,36 +55,34 @@ class CompareVoxelsCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        names = [name.strip() for name in self.samplers.split(",") if name.strip()]
         config_json.parse_assignments(self.set_, "--set")
         runtime.prepare()
-        from . import compare_runs, run_folder, terminal_table, voxels_options
+        return compare_flags.run(
+            self._comparison, resume=self.resume, out=self.out, name="compare-voxels"
+        )
+
+    def _comparison(self):
+        from . import voxels_options
         from .compare_config import VoxelsComparison
         from .nerf_config import SamplerConfig
 
-        if self.resume is not None:
-            folder = Path(self.resume)
-            results = compare_runs.resume(folder)
-        else:
-            base = voxels_options.build(
-                VoxelsCommand(
-                    map=self.map,
-                    cameras=self.cameras,
-                    guidance=self.guidance,
-                    steps=self.steps,
-                    views=self.views,
-                    size=self.size,
-                    seed=self.seed,
-                    set_=self.set_,
-                )
+        base = voxels_options.build(
+            VoxelsCommand(
+                map=self.map,
+                cameras=self.cameras,
+                guidance=self.guidance,
+                steps=self.steps,
+                views=self.views,
+                size=self.size,
+                seed=self.seed,
+                set_=self.set_,
             )
-            comparison = VoxelsComparison(
-                base=base,
-                samplers=tuple(SamplerConfig(name=name) for name in names),
-                num_seeds=self.seeds,
-                target=self.target,
-            )
-            folder = Path(self.out or run_folder.unused("runs", "compare-voxels"))
-            results = compare_runs.start(comparison, folder)
-        terminal_table.show(results, folder)
-        return 0
+        )
+        names = compare_flags.sampler_names(self.samplers)
+        comparison = VoxelsComparison(
+            base=base,
+            samplers=tuple(SamplerConfig(name=name) for name in names),
+            num_seeds=self.seeds,
+            target=self.target,
+        )
+        return comparison, {}

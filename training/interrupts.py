@@ -1,6 +1,7 @@
 """Stopping a run politely: the first Ctrl-C or SIGTERM asks, the second insists."""
 
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -20,9 +21,16 @@ class StopRequest:
             self._old = {number: signal.signal(number, self._ask) for number in _SIGNALS}
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Ends the process if it was asked to stop, however late the work inside noticed.
+
+        Raises:
+          SystemExit: 130, so that what would come next, as in a comparison, does not begin.
+        """
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        if self.is_set and kind is None:
+            sys.exit(130)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.is_set:

@@ -69,11 +69,13 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
         loop=_replaced(nerf_presets.loop_config(preset), seconds=command.seconds),
         outputs=nerf_presets.output_config(preset),
     )
-    for name, text in config_json.parse_assignments(command.set_, "--set").items():
+    assignments = config_json.parse_assignments(command.set_, "--set")
+    for name, text in assignments.items():
         section = name.split(".", 1)[0]
         path = name if section in ("loop", "outputs") else f"train.{name}"
         job = config_json.replace_field(job, path, text)
-    if command.seconds is not None and command.steps is None:
+    is_counted = command.steps is not None or "num_steps" in assignments
+    if command.seconds is not None and not is_counted:
         job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, fill_seconds=True))
     train = _replaced(job.train, rays_per_step=command.rays, background=command.background)
     if command.steps is not None:

@@ -176,13 +176,14 @@ def _loop(
 ) -> TrainState:
     loop, total = setup.job.loop, setup.job.train.num_steps
     clock = last_save = time.perf_counter()
+    metrics: dict[str, Any] = {}
     while progress.step < total and not stop.is_set:
         state, metrics = step(state)
         progress.step += 1
         is_last = progress.step == total
         is_look = is_last or progress.step % loop.image_every == 0
         if is_look or progress.step % loop.log_every == 0:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            values = _numbers(metrics)
             progress.train_seconds += time.perf_counter() - clock
             fault.check_finite(folder, state, step=progress.step, values=values)
             log.write(
@@ -200,6 +201,8 @@ def _loop(
                 last_save = now
             clock = time.perf_counter()
     jax.block_until_ready(state)
+    # a run may be stopped between two looks at its metrics
+    fault.check_finite(folder, state, step=progress.step, values=_numbers(metrics))
     progress.train_seconds += time.perf_counter() - clock
     saver.save(progress.step, state, dataclasses.asdict(progress))
     return state
@@ -269,6 +272,10 @@ def _finish(
     )
     print(f"report: {Path(folder.report)}")
     return values
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
 def _words(progress: Progress, values: dict[str, float]) -> str:

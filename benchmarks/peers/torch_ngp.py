@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nerf import hash_encoding, train_step
+from nerf import hash_encoding
 from nerf.fields import FieldConfig
 from nerf.hash_encoding import HashEncodingConfig
+from nerf.optimizer import learning_rate
 from nerf.train_step import NerfConfig
 from scenes.posed_images import PosedImages
 
@@ -154,7 +155,7 @@ class Trainer:
             fused=True,
         )
         steps = np.arange(config.num_steps + 1)
-        self.rates = np.asarray(train_step.learning_rate(config)(steps)).tolist()
+        self.rates = np.asarray(learning_rate(config.optimizer, config.num_steps)(steps)).tolist()
 
     def step(self) -> float:
         """Does one step; returns its loss."""

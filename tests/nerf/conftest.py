@@ -8,8 +8,9 @@ from nerf.fields import FieldConfig
 from nerf.hash_encoding import HashEncodingConfig
 from nerf.marching import MarchingConfig
 from nerf.occupancy import OccupancyConfig
+from nerf.optimizer import OptimizerConfig
 from nerf.spaces import SceneBounds
-from nerf.train_step import NerfConfig, OptimizerConfig, TrainData
+from nerf.train_step import NerfConfig, TrainData
 from samplers import registry
 from scenes import analytic, posed_images
 

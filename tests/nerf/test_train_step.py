@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nerf import train_step
-from nerf.train_step import NerfConfig, OptimizerConfig
+from nerf.optimizer import OptimizerConfig, learning_rate
+from nerf.train_step import NerfConfig
 from samplers import registry
 from tests.variants import count_compilations
 
@@ -124,12 +125,11 @@ def test_error_weighted_sampler_learns_from_the_losses(data, run_key, scene):
 
 
 def test_learning_rate_warms_up_then_falls_to_its_final_share():
-    config = NerfConfig(num_steps=200, optimizer=OptimizerConfig(warmup_steps=10))
-    rate = train_step.learning_rate(config)
-    peak = config.optimizer.learning_rate
+    config = OptimizerConfig(warmup_steps=10)
+    rate, peak = learning_rate(config, 200), config.learning_rate
     assert float(rate(0)) == pytest.approx(0.1 * peak)
     assert float(rate(10)) == pytest.approx(peak)
-    assert float(rate(200)) == pytest.approx(peak * config.optimizer.final_fraction, rel=1e-3)
+    assert float(rate(200)) == pytest.approx(peak * config.final_fraction, rel=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [{"num_steps": 0}, {"rays_per_step": 0}, {"occupancy_every": 0}])

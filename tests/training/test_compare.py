@@ -66,6 +66,7 @@ def test_equal_samplers_give_no_difference():
     curve = [[10, 1.0, 20.0], [20, 2.0, 25.0]]
     summary = {
         "data": "x",
+        "rays": 1,
         "curve": curve,
         "final": {"psnr": 25.0},
         "train_seconds": 2.0,

@@ -107,6 +107,18 @@ def test_the_sign_test_is_scipys(signs):
     assert statistics.sign_test([float(sign) for sign in signs]) == pytest.approx(expected)
 
 
+def test_for_three_seeds_the_bootstrap_is_too_narrow_and_t_is_not():
+    rng, count = np.random.default_rng(0), 400
+    verdicts = [statistics.judge(rng.normal(size=3), np.zeros(3)) for _ in range(count)]
+    covered = [
+        np.mean([low <= 0.0 <= high for low, high in intervals])
+        for intervals in zip(*((v.interval, v.bootstrap) for v in verdicts), strict=True)
+    ]
+    # within four standard errors: 0.95 for Student's t, three of four for the bootstrap
+    assert covered[0] == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / count))
+    assert covered[1] == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / count))
+
+
 def test_the_bootstrap_agrees_with_scipys():
     scipy_stats = pytest.importorskip("scipy.stats")
     values = [0.3, 1.2, -0.4, 0.9, 2.0, 0.1]
