@@ -75,6 +75,8 @@ class NerfConfig:
     steps_per_call: int = 1
     """Steps in one jitted call; above 1 they run in a scan, which hides the host on an
     accelerator."""
+    track_seen: bool = False
+    """Remember which pixels were ever drawn, a byte for each."""
 
     def __post_init__(self):
         """Refuses empty runs."""
@@ -102,6 +104,8 @@ class TrainState(NamedTuple):
     """Steps the run is planned to have, at whose end the learning rate is at its lowest; may be
     changed between steps."""
     sampler: Any
+    seen: Any = ()
+    """Pixels drawn so far, Bool[views rows cols], where the run tracks them."""
 
 
 class TrainData(NamedTuple):
@@ -141,19 +145,20 @@ def init_state(
     sampler: Sampler,
     *sampler_data: Any,
     mask: Bool[Array, "..."] | None = None,
-    num_views: int = 0,
+    image_shape: tuple[int, int, int] = (0, 0, 0),
 ) -> TrainState:
     """Draws a fresh field and sampler.
 
     Args:
       sampler_data: what the sampler's `init` takes after its key.
       mask: pixels that may be drawn, for samplers that know masks.
-      num_views: training views, when their corrections are learned.
+      image_shape: number, rows and columns of the training views, when their corrections are
+        learned or the pixels drawn are tracked.
     """
     key_field, key_sampler = jax.random.split(key)
     params = {
         **fields.init(config.field, key_field),
-        **view_corrections.init(config.corrections, num_views),
+        **view_corrections.init(config.corrections, image_shape[0]),
     }
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -163,6 +168,7 @@ def init_state(
         step_scale=jnp.asarray(config.marching.max_step_scale, jnp.float32),
         run_length=jnp.asarray(config.num_steps, jnp.float32),
         sampler=sampler.init(key_sampler, *sampler_data, mask=mask),
+        seen=jnp.zeros(image_shape, bool) if config.track_seen else (),
     )
 
 
@@ -283,6 +289,11 @@ def train_step(
         state.sampler,
     )
 
+    seen = state.seen
+    if config.track_seen:
+        drawn = sampler_pixels.pixel_indices(draw.items, rows, cols)
+        seen = seen.at[drawn.view, drawn.row, drawn.col].max(is_finite)
+
     def keep_if_faulty(after, before):
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
 
@@ -295,6 +306,7 @@ def train_step(
         step_scale=keep_if_faulty(step_scale, state.step_scale),
         run_length=state.run_length,
         sampler=new_sampler,
+        seen=seen,
     )
     metrics = StepMetrics(
         loss=loss,

@@ -100,6 +100,7 @@ class CompareNerfCommand:
                 base,
                 outputs=OutputConfig(num_pictures=2, video_frames=0),
                 loop=dataclasses.replace(base.loop, fill_seconds=False),
+                train=dataclasses.replace(base.train, track_seen=True),
             ),
             samplers=tuple(
                 SamplerConfig(

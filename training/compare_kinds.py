@@ -141,8 +141,24 @@ def _first_seed(comparison: Comparison) -> list[Any]:
 
 
 def _nerf_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -> list[str]:
-    del results
-    parts = [report_page.heading("The same held-out view, first seed")]
+    held = [
+        Line(
+            name,
+            [100 * float(share) for share in values["error_held_by_worst"]],
+            list(values["error_held_by_worst"].values()),
+            color=color,
+        )
+        for (name, values), color in zip(results["samplers"].items(), COLORS * 9, strict=False)
+    ]
+    spread = curves.draw(
+        held,
+        title="Squared error held by the worst pixels at the end",
+        x_label="worst pixels, % of all held-out ones",
+        y_label="share of the error",
+        is_log_x=True,
+    )
+    parts = [report_page.heading("How the error is spread"), report_page.plots([spread])]
+    parts.append(report_page.heading("The same held-out view, first seed"))
     parts += [
         report_page.picture(image, f"{name}: rendered, truth, error, depth")
         for name, image in _pictures(folder, comparison, "test-000-beside-truth.png")
@@ -181,6 +197,17 @@ def _failures(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _held_by_worst(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over the seeds of the error that the worst pixels hold."""
+    tables = [run["final"]["error_held_by_worst"] for run in runs]
+    return {
+        "error_held_by_worst": {
+            share: round(float(np.mean([table[share] for table in tables])), 4)
+            for share in tables[0]
+        }
+    }
+
+
 def _motion_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -> list[str]:
     lines = []
     for (name, values), color in zip(results["samplers"].items(), COLORS * 9, strict=False):
@@ -216,6 +243,14 @@ def _of_run(name: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda run: run.get(name)
 
 
+def _of_draws(name: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda run: run.get("draws", {}).get(name)
+
+
+def _of_errors(share: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda run: run["final"].get("error_held_by_worst", {}).get(share)
+
+
 def _voxels_runner(comparison: Comparison) -> Runner:
     return PlainRunner(comparison, job=voxels_job, prepare=voxels_setup.prepare)
 
@@ -236,11 +271,28 @@ KINDS: dict[str, Kind] = {
         columns=(
             Column("ssim", "SSIM", 4, max, _of_final("ssim")),
             Column("depth_rmse", "depth error", 4, min, _of_final("depth_rmse")),
+            Column("seen", "pixels drawn at least once", 3, None, _of_draws("seen")),
+            Column("entropy", "entropy of the draws", 4, None, _of_draws("entropy")),
+            Column(
+                "effective_sample_share",
+                "effective share of the rays",
+                3,
+                None,
+                _of_draws("effective_sample_share"),
+            ),
+            Column(
+                "worst_percent",
+                "error held by the worst 1 % of pixels",
+                3,
+                None,
+                _of_errors("0.01"),
+            ),
             Column("rays_per_second", "rays per second", 0, max, _of_run("rays_per_second")),
         ),
         note="The final value is measured on every held-out pixel, the others on the curve's fixed "
         "lattice of held-out pixels.",
         facts=("rays",),
+        per_sampler=_held_by_worst,
         parts=_nerf_parts,
     ),
     "compare voxels": Kind(

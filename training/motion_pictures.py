@@ -141,14 +141,13 @@ def _towards() -> Float[np.ndarray, " 2"]:
 def _lines(
     model: mujoco.MjModel,
 ) -> list[tuple[int, np.ndarray, int, np.ndarray, float]]:
-    """Thick lines that stand for the robot: its shapes, and bones where a body has none."""
+    """Thick lines that stand for the robot: its shapes, and a bone from joint to joint."""
     kinds, found = mujoco.mjtGeom, []
     zero = np.zeros(3)
     for body in range(1, model.nbody):
         shapes = [g for g in range(model.ngeom) if model.geom_bodyid[g] == body]
-        drawn = 0
         for geom in shapes:
-            kind, size = model.geom_type[geom], model.geom_size[geom]
+            kind, size = kinds(int(model.geom_type[geom])), model.geom_size[geom]
             if kind in (kinds.mjGEOM_CAPSULE, kinds.mjGEOM_CYLINDER):
                 axis, width = np.array([0, 0, size[1]]), size[0]
             elif kind == kinds.mjGEOM_BOX:
@@ -163,9 +162,7 @@ def _lines(
             axis = matrix.reshape(3, 3) @ axis
             middle = model.geom_pos[geom]
             found.append((body, middle - axis, body, middle + axis, float(width)))
-            drawn += 1
         parent = int(model.body_parentid[body])
-        is_bare = not drawn or all(model.geom_type[g] == kinds.mjGEOM_BOX for g in shapes)
-        if parent and is_bare:
+        if parent:
             found.append((parent, zero, body, zero, 0.022))
     return found

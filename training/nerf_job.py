@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nerf import images
 from scenes.posed_images import SplitImages
 
@@ -18,6 +20,7 @@ from . import (
     nerf_setup,
     resuming,
     run_folder,
+    sampler_pictures,
     summary,
 )
 from .checkpoints import Saver
@@ -29,7 +32,7 @@ from .nerf_loop import Loop, Progress
 from .nerf_setup import Setup
 from .progress import ProgressView, duration
 from .run_folder import RunFolder
-from .run_log import RunLog
+from .run_log import RunLog, read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +190,23 @@ def _finish(loop: Loop, folder: RunFolder, ended_by: str, view: ProgressView) ->
     snapshot = images.snapshot(loop.state)
     view.say(f"rendering {setup.scene.test.num_views} held-out views ...")
     final, shown = nerf_outputs.evaluate_and_draw(setup, evaluator, snapshot, folder)
-    sampler = nerf_outputs.draw_sampler(setup, evaluator, snapshot, loop.state.sampler, folder)
+    train = setup.scene.train
+    sampled = sampler_pictures.density(
+        setup.sampler,
+        loop.state.sampler,
+        num_views=train.num_views,
+        rows=train.rows,
+        cols=train.cols,
+    )
+    sampler = nerf_outputs.draw_sampler(setup, evaluator, snapshot, sampled, folder)
     orbit = nerf_outputs.write_orbit(setup, evaluator, snapshot, folder)
-    values = summary.of_nerf_run(loop, ended_by=ended_by, final=final)
+    draws = sampler_pictures.draw_facts(
+        sampled,
+        [row["effective_rays"] for row in read_rows(folder.metrics) if row["kind"] == "train"],
+        setup.job.train.rays_per_step,
+        np.asarray(loop.state.seen) if setup.job.train.track_seen else None,
+    )
+    values = summary.of_nerf_run(loop, ended_by=ended_by, final=final, draws=draws)
     run_folder.write_json(folder.summary, values)
     nerf_report.write(
         folder,

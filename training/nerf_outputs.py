@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from nerf import images
 from nerf.images import FieldSnapshot
 from scenes.cameras import scale_pixels
 
-from . import camera_paths, pictures, sampler_pictures, video
+from . import camera_paths, pictures, video
 from .nerf_evaluation import Evaluator, ViewResult, over
 from .nerf_setup import Setup, bounds
 from .run_folder import RunFolder
+from .sampler_pictures import Density
+
+WORST_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Shares of the held-out pixels, worst first, whose part of the error is told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,9 @@ def evaluate_and_draw(
         if values:
             final[name] = _mean(values)
     final["num_views"] = len(results)
+    final["error_held_by_worst"] = error_concentration(
+        [np.square(view.rendered.color - view.target).mean(axis=-1) for view in results]
+    )
     final["psnr_per_view"] = [round(view.psnr, 3) for view in results]
     return final, shown
 
@@ -75,16 +82,13 @@ def draw_sampler(
     setup: Setup,
     evaluator: Evaluator,
     snapshot: FieldSnapshot,
-    sampler_state: Any,
+    sampled: Density,
     folder: RunFolder,
     *,
     num_views: int = 2,
 ) -> list[Shown]:
     """Shows, for a few training views, the picture, its error and how often pixels are drawn."""
     train = setup.scene.train
-    sampled, is_exact = sampler_pictures.density(
-        setup.sampler, sampler_state, num_views=train.num_views, rows=train.rows, cols=train.cols
-    )
     chosen = np.unique(np.linspace(0, train.num_views - 1, num_views).astype(int))
     shown = []
     for view in chosen:
@@ -99,7 +103,7 @@ def draw_sampler(
         )
         target = over(train.images[view], setup.background)
         # a factor of 8 either way from uniform, on a logarithmic scale
-        relative = np.log2(np.maximum(sampled[view], 1e-6))
+        relative = np.log2(np.maximum(sampled.relative[view], 1e-6))
         parts = {
             "photo": pictures.to_uint8(target),
             "error": pictures.error_picture(rendered.color, target),
@@ -107,13 +111,14 @@ def draw_sampler(
         }
         for name, part in parts.items():
             pictures.write_png(folder.images / f"sampler-{int(view):03d}-{name}.png", part)
-        how = "exact" if is_exact else "counted from draws"
+        how = "exact" if sampled.is_exact else "counted from draws"
         shown.append(
             Shown(
                 pictures.side_by_side(list(parts.values())),
                 f"Training view {train.names[view]}: picture, error, and sampling density ({how}): "
                 "grey as uniform, red up to 8 times as often, blue down to an eighth. "
-                f"Here between {sampled[view].min():.2f} and {sampled[view].max():.2f}.",
+                f"Here between {sampled.relative[view].min():.2f} and "
+                f"{sampled.relative[view].max():.2f}.",
             )
         )
     return shown
@@ -137,6 +142,19 @@ def write_orbit(
         frames.append(frame)
         on_frame()
     return video.write_video(folder.images / "orbit", frames, fps=max(6, len(frames) / 5))
+
+
+def error_concentration(errors: list[Float[np.ndarray, "rows cols"]]) -> dict[str, float]:
+    """Gives the share of the squared error that the worst pixels hold, by their share of all.
+
+    Spread evenly, the worst tenth of the pixels would hold a tenth of the error.
+    """
+    every = np.sort(np.concatenate([error.ravel() for error in errors]).astype(np.float64))[::-1]
+    held = np.cumsum(every) / max(every.sum(), 1e-30)
+    return {
+        f"{share:g}": round(float(held[max(round(share * every.size), 1) - 1]), 4)
+        for share in WORST_SHARES
+    }
 
 
 def _row(view: ViewResult, depth: np.ndarray) -> UInt8[np.ndarray, "rows _ 3"]:

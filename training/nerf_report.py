@@ -92,7 +92,7 @@ def _plots(folder: RunFolder, summary: dict[str, Any]) -> list[str]:
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    final, memory = summary["final"], summary["peak_memory_bytes"]
+    final, draws, memory = summary["final"], summary["draws"], summary["peak_memory_bytes"]
     rows = [
         ("device", summary["device"]),
         ("rays per step", f"{summary['rays']:,}"),
@@ -102,7 +102,16 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("evaluation during the run", f"{summary['eval_seconds']:.1f} s"),
         ("peak memory", "unknown" if memory is None else f"{memory / 2**20:,.0f} MiB"),
         ("held-out views", str(final["num_views"])),
+        (
+            "squared error held by the worst 1 % of their pixels",
+            f"{final['error_held_by_worst']['0.01']:.0%}",
+        ),
+        ("rays that the draws' weights are worth", f"{draws['effective_sample_share']:.0%}"),
     ]
+    if "entropy" in draws:
+        rows.append(("entropy of the draws at the end, 1 is uniform", f"{draws['entropy']:.4f}"))
+    if "seen" in draws:
+        rows.append(("training pixels drawn at least once", f"{draws['seen']:.0%}"))
     if "depth_rmse" in final:
         rows.append(("depth error (RMSE, scene units)", f"{final['depth_rmse']:.4f}"))
     rows += [(name, version) for name, version in summary["versions"].items()]

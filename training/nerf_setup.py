@@ -178,13 +178,14 @@ def state_shapes(setup: Setup) -> TrainState:
 
 
 def _init(setup: Setup, key: Key[Array, ""], mask: Array | None, *data: Any) -> TrainState:
+    train = setup.scene.train
     return train_step.init_state(
         setup.job.train,
         key,
         setup.sampler,
         *data,
         mask=mask,
-        num_views=setup.scene.train.num_views,
+        image_shape=(train.num_views, train.rows, train.cols),
     )
 
 

@@ -6,7 +6,9 @@ from . import nerf_config, runtime
 from .nerf_loop import Loop
 
 
-def of_nerf_run(loop: Loop, *, ended_by: str, final: dict[str, Any]) -> dict[str, Any]:
+def of_nerf_run(
+    loop: Loop, *, ended_by: str, final: dict[str, Any], draws: dict[str, float]
+) -> dict[str, Any]:
     """Collects the numbers of a finished radiance-field run."""
     import jax
 
@@ -28,6 +30,7 @@ def of_nerf_run(loop: Loop, *, ended_by: str, final: dict[str, Any]) -> dict[str
         "device": runtime.device_name(),
         "versions": runtime.versions(),
         "final": final,
+        "draws": draws,
         "curve": progress.curve,
         "curve_metric": f"held-out PSNR in dB on every {loop.evaluator.stride}-th row and column",
     }

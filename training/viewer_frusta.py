@@ -70,7 +70,7 @@ class Frusta:
         if mode == "photographs":
             return [pictures.to_uint8(photo) for photo in photos]
         if mode == "draws":
-            chances, _ = sampler_pictures.density(
+            chances = sampler_pictures.density(
                 run.setup.sampler,
                 run.sampler_state,
                 num_views=train.num_views,
@@ -80,7 +80,7 @@ class Frusta:
             places = {name: view for view, name in enumerate(train.names)}
             return [
                 pictures.colorize(
-                    np.log2(np.maximum(chances[places[name]][::stride, ::stride], 1e-6)),
+                    np.log2(np.maximum(chances.relative[places[name]][::stride, ::stride], 1e-6)),
                     low=-3.0,
                     high=3.0,
                     color_map="coolwarm",

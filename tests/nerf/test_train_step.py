@@ -9,6 +9,7 @@ from nerf import train_step
 from nerf.optimizer import OptimizerConfig, learning_rate
 from nerf.train_step import NerfConfig
 from samplers import registry
+from samplers.pixels import pixel_indices
 from tests.variants import count_compilations
 
 from .conftest import TINY
@@ -161,3 +162,17 @@ def test_a_longer_run_goes_through_the_same_rates_more_slowly(sampler, data, run
 
 def _largest(before, after):
     return float(jnp.max(jnp.abs(after - before)))
+
+
+def test_pixels_drawn_are_remembered(data, run_key, scene, sampler):
+    config = dataclasses.replace(TINY, track_seen=True)
+    shape = scene.train.images.shape[:3]
+    state = train_step.init_state(config, jax.random.key(0), sampler, image_shape=shape)
+    stepper, expected = jax.jit(train_step.make_train_step(config, sampler)), np.zeros(shape, bool)
+    for _ in range(3):
+        key = jax.random.split(jax.random.fold_in(run_key, state.step), 7)[0]
+        drawn = pixel_indices(sampler.sample(key, state.sampler).items, *shape[1:])
+        expected[drawn.view, drawn.row, drawn.col] = True
+        state, _ = stepper(state, data, run_key)
+    np.testing.assert_array_equal(state.seen, expected)
+    assert 0 < expected.mean() < 1

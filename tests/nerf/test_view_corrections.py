@@ -104,7 +104,9 @@ def test_learns_the_exposure_and_the_pose_of_each_view(scene, data, sampler, run
     fast = dataclasses.replace(BOTH, color_rate=1.0, pose_rate=0.1)
     for corrections in (CorrectionConfig(), fast):
         config = dataclasses.replace(TINY, corrections=corrections)
-        state = train_step.init_state(config, jax.random.key(0), sampler, num_views=train.num_views)
+        state = train_step.init_state(
+            config, jax.random.key(0), sampler, image_shape=train.images.shape[:3]
+        )
         step = train_step.make_train_step(config, sampler)
         errors = []
         for _ in range(config.num_steps):

@@ -57,7 +57,7 @@ def test_comparison_resumes_and_reports(tmp_path, capsys, monkeypatch, shared):
     page = (folder / "report.html").read_text()
     for verdict in results["verdicts"]:
         assert verdict["sentence"] in page
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     with pytest.raises(ValueError, match="already holds a comparison"):
         compare_runs.start(_COMPARISON, folder)
 
@@ -68,7 +68,7 @@ def test_equal_samplers_give_no_difference():
         "data": "x",
         "rays": 1,
         "curve": curve,
-        "final": {"psnr": 25.0},
+        "final": {"psnr": 25.0, "error_held_by_worst": {"0.01": 0.2, "1": 1.0}},
         "train_seconds": 2.0,
         "rays_per_second": 10.0,
         "device": "d",

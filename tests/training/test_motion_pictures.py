@@ -1,0 +1,24 @@
+"""A figure has no holes: at every height from the floor to its head something is drawn."""
+
+import numpy as np
+import pytest
+
+from motion.formats.mjcf import load_robot
+from training.motion_pictures import Figure
+
+
+@pytest.mark.parametrize("name", ["humanoid", "g1"])
+def test_figure_stands_on_the_floor_and_has_no_holes(name):
+    try:
+        robot = load_robot(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    pose = np.array(robot.model.qpos0)
+    pose[2] = robot.default_root_height
+    segments, radii = Figure(robot).segments(pose)
+    heights = np.sort(segments[..., 2], axis=1) + np.stack([-radii, radii], axis=1)
+    heights = heights[np.argsort(heights[:, 0])]
+    top_so_far = np.maximum.accumulate(heights[:, 1])
+    assert abs(heights[0, 0]) < 0.06
+    assert np.all(heights[1:, 0] <= top_so_far[:-1] + 0.08)  # a neck is not drawn
+    assert top_so_far[-1] > 1.3 * robot.default_root_height
