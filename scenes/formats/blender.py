@@ -5,6 +5,7 @@ poses, image paths without extension, near 2, far 6, everything inside a cube of
 Source: Mildenhall et al. 2020 (NeRF), synthetic data.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from jaxtyping import Float
 
 from ..cameras import make_cameras
 from ..posed_images import PosedImages, SplitImages, validate_poses, validate_splits
+from .intrinsics import Intrinsics, check_intrinsics
 from .json_files import Fields, read_json
 from .pictures import EXTENSIONS, image_size, in_threads, read_images, read_plane, resize_nearest
+from .transforms_json import find_image
 
 NEAR, FAR = 2.0, 6.0
 HALF_EDGE = 1.5
@@ -74,7 +77,7 @@ def _load_split(folder: Path, split: str, downscale: int | float, with_depth: bo
     return PosedImages(
         images=images,
         cameras=make_cameras(poses, focal * factor, principal * factor),
-        names=tuple(path.relative_to(folder).as_posix() for path in paths),
+        names=tuple(Path(os.path.relpath(path, folder)).as_posix() for path in paths),
         near=NEAR,
         far=FAR,
         aabb=np.array([[-HALF_EDGE] * 3, [HALF_EDGE] * 3], np.float32),
@@ -90,15 +93,18 @@ def _intrinsics(
     if angle >= np.pi:
         raise ValueError(f"{root.where('camera_angle_x')} must be below pi radians, got {angle:g}")
     focal = 0.5 * cols / np.tan(0.5 * angle)
-    return np.array([focal, focal]), np.array([0.5 * cols, 0.5 * rows])
+    size = np.array([cols, rows], np.float64)
+    found = Intrinsics(np.full(2, focal), 0.5 * size, np.zeros(8), size)
+    check_intrinsics(found, root.where("camera_angle_x"))
+    return found.focal, found.principal
 
 
 def _image_path(folder: Path, frame: Fields) -> Path:
     name = frame.text("file_path")
     base = folder / name
-    for candidate in (base, *(base.with_name(base.name + suffix) for suffix in EXTENSIONS)):
-        if candidate.is_file():
-            return candidate
+    found = find_image(folder, name)
+    if found is not None:
+        return found
     raise FileNotFoundError(
         f"{frame.where('file_path')}: no image {base} (also tried {', '.join(EXTENSIONS)})"
     )

@@ -116,6 +116,24 @@ def finish(
       FileNotFoundError, ValueError: naming file and field.
     """
     source = str(capture.source)
+    try:
+        # numbers that overflow become infinite, which the checks at the end refuse
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return _finish(capture, downscale, longest_side, with_depth, holdout)
+    except ValueError as error:
+        if source in str(error) or str(capture.source.parent) in str(error):
+            raise
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _finish(
+    capture: Capture,
+    downscale: int | float | None,
+    longest_side: int,
+    with_depth: bool,
+    holdout: int,
+) -> SplitImages:
+    source = str(capture.source)
     if not capture.views:
         raise FileNotFoundError(
             f"{source}: none of the {len(capture.missing)} listed images exists, "

@@ -18,6 +18,7 @@ from .splits import read_lists
 
 _MIN_TRACK = 3
 _MAX_ERROR = 2.0
+_FARTHEST = 1e12
 
 
 def is_colmap(folder: Path) -> bool:
@@ -28,7 +29,8 @@ def is_colmap(folder: Path) -> bool:
 def read_colmap(folder: Path, *, downscale: int | float | None = None) -> Capture:
     """Reads a capture from a sparse model.
 
-    Points seen by fewer than 3 photographs or with a mean error above 2 pixels are not used.
+    Points seen by fewer than 3 photographs, with a mean error above 2 pixels or farther than
+    1e12 are not used.
 
     Args:
       downscale: which of several image folders to read; see `image_folders`.
@@ -50,6 +52,7 @@ def read_colmap(folder: Path, *, downscale: int | float | None = None) -> Captur
         for key, camera in model.cameras.items()
     }
     good = (model.points.track >= _MIN_TRACK) & (model.points.error <= _MAX_ERROR)
+    good &= np.abs(model.points.position).max(axis=1, initial=0) < _FARTHEST
     row_of = {int(key): row for row, key in enumerate(model.points.id[good])}
     files, used = _files(images), set()
     views, missing = [], []

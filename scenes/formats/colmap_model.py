@@ -8,7 +8,7 @@ image's corner. Source: COLMAP's documentation of its output format.
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -29,6 +29,7 @@ _MODELS = (
 _NUM_PARAMS = (3, 4, 4, 5, 8, 8, 12, 5, 4, 5, 12)
 _OBSERVATION = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
 _MAX_NAME = 4096
+_MAX_ID = 1 << 53  # what a float64 can count
 
 
 class ColmapCamera(NamedTuple):
@@ -153,7 +154,7 @@ def _binary_cameras(file: Path) -> dict[int, ColmapCamera]:
         if not 0 <= model < len(_MODELS):
             raise ValueError(f"{file}: {data.record} has the unknown model number {model}")
         params = data.array(np.dtype("<f8"), _NUM_PARAMS[model])
-        cameras[key] = ColmapCamera(_MODELS[model], (cols, rows), params)
+        _add(cameras, key, ColmapCamera(_MODELS[model], (cols, rows), params), data.record, file)
     return cameras
 
 
@@ -165,9 +166,10 @@ def _binary_images(file: Path) -> dict[int, ColmapImage]:
         (count,) = data.values("Q")
         seen = data.array(_OBSERVATION, count)
         seen = seen[seen["point"] >= 0]
-        images[key] = ColmapImage(
+        image = ColmapImage(
             name, camera, np.array(pose[:4]), np.array(pose[4:]), seen["xy"], seen["point"]
         )
+        _add(images, key, image, data.record, file)
     return images
 
 
@@ -177,11 +179,20 @@ def _binary_points(file: Path) -> ColmapPoints:
         key, x, y, z, _, _, _, error, track = data.values("Q3d3BdQ")
         data.need(8 * track)
         rows.append((key, x, y, z, error, track))
-    return _points(rows)
+    return _points(rows, file)
 
 
-def _points(rows: list[tuple]) -> ColmapPoints:
+def _add(records: dict[int, Any], key: int, record: Any, place: str, file: Path) -> None:
+    if key in records:
+        raise ValueError(f"{file}: {place} has the id {key}, which is taken")
+    records[key] = record
+
+
+def _points(rows: list[tuple], file: Path) -> ColmapPoints:
     table = np.array(rows, np.float64).reshape(-1, 6)
+    bad = np.flatnonzero(~np.isfinite(table).all(axis=1) | ~(np.abs(table[:, 0]) < _MAX_ID))
+    if bad.size:
+        raise ValueError(f"{file}: point {bad[0] + 1} must be finite, got {table[bad[0]].tolist()}")
     ids, tracks = table[:, 0].astype(np.int64), table[:, 5].astype(np.int64)
     return ColmapPoints(ids, table[:, 1:4], table[:, 4], tracks)
 
@@ -204,6 +215,13 @@ def _numbers(where: str, words: list[str], count: int | None = None) -> np.ndarr
     return values
 
 
+def _whole(where: str, words: list[str]) -> list[int]:
+    values = _numbers(where, words)
+    if not np.all((np.abs(values) < _MAX_ID) & (values == np.round(values))):
+        raise ValueError(f"{where} must hold whole numbers, got {' '.join(words)[:60]}")
+    return [int(value) for value in values]
+
+
 def _text_cameras(file: Path) -> dict[int, ColmapCamera]:
     cameras = {}
     for where, words in _lines(file):
@@ -211,10 +229,9 @@ def _text_cameras(file: Path) -> dict[int, ColmapCamera]:
             continue
         if len(words) < 5:
             raise ValueError(f"{where} must hold an id, a model, a size and parameters")
-        key, cols, rows = _numbers(where, [words[0], *words[2:4]]).astype(int)
-        cameras[int(key)] = ColmapCamera(
-            words[1], (int(cols), int(rows)), _numbers(where, words[4:])
-        )
+        key, cols, rows = _whole(where, [words[0], *words[2:4]])
+        camera = ColmapCamera(words[1], (cols, rows), _numbers(where, words[4:]))
+        _add(cameras, key, camera, where.removeprefix(f"{file}: "), file)
     return cameras
 
 
@@ -226,7 +243,7 @@ def _text_images(file: Path) -> dict[int, ColmapImage]:
         if len(words) < 10:
             raise ValueError(f"{where} must hold an id, a pose, a camera and a name")
         pose = _numbers(where, words[1:8], 7)
-        key, camera = _numbers(where, [words[0], words[8]]).astype(int)
+        key, camera = _whole(where, [words[0], words[8]])
         place, seen = next(lines, (where, None))
         if seen is None:
             raise ValueError(f"{file}: truncated after image {' '.join(words[9:])}")
@@ -236,11 +253,12 @@ def _text_images(file: Path) -> dict[int, ColmapImage]:
                 f"{place} must hold triples of x, y and a point, got {len(table)} numbers"
             )
         table = table.reshape(-1, 3)
+        if not np.all(np.abs(table[:, 2]) < _MAX_ID):
+            raise ValueError(f"{place} must hold ids of points, got one that is none")
         table = table[table[:, 2] >= 0]
-        images[int(key)] = ColmapImage(
-            " ".join(words[9:]), int(camera), pose[:4], pose[4:], table[:, :2],
-            table[:, 2].astype(np.int64),
-        )  # fmt: skip
+        name, point = " ".join(words[9:]), table[:, 2].astype(np.int64)
+        image = ColmapImage(name, camera, pose[:4], pose[4:], table[:, :2], point)
+        _add(images, key, image, where.removeprefix(f"{file}: "), file)
     return images
 
 
@@ -253,4 +271,4 @@ def _text_points(file: Path) -> ColmapPoints:
             raise ValueError(f"{where} must hold an id, a position, a colour, an error and a track")
         values = _numbers(where, words[:8])
         rows.append((*values[:4], values[7], (len(words) - 8) // 2))
-    return _points(rows)
+    return _points(rows, file)

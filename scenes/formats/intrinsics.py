@@ -33,6 +33,8 @@ _LENS_SLOTS: dict[str, tuple[int, tuple[int, ...]]] = {
 }
 SUPPORTED_MODELS = tuple(_LENS_SLOTS)
 _LENS_FIELDS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_FOCAL = (1e-3, 1e9)
+_LARGEST = 1e9
 _MODEL_ALIASES = {"PERSPECTIVE": "OPENCV", "OPENCV5": "FULL_OPENCV", "SIMPLE_RADIAL": "OPENCV"}
 
 
@@ -146,6 +148,24 @@ def check_image_size(intrinsics: Intrinsics, image_size: tuple[int, int], where:
         )
 
 
+def check_intrinsics(intrinsics: Intrinsics, where: str) -> None:
+    """Refuses numbers no camera has, before they overflow the float32 of a camera.
+
+    Raises:
+      ValueError: for values that are not finite, focal lengths outside [0.001, 1e9] pixels, a size
+        below one pixel, or anything else above 1e9.
+    """
+    focal, size = intrinsics.focal, intrinsics.size
+    if not np.all((focal >= _FOCAL[0]) & (focal <= _FOCAL[1])):
+        raise ValueError(f"{where}: focal lengths must be positive, got {focal.tolist()}")
+    if not np.all((size >= 1) & (size <= _LARGEST)):
+        raise ValueError(f"{where}: image size must be positive, got {size.tolist()}")
+    for name in ("principal", "distortion"):
+        values = getattr(intrinsics, name)
+        if not np.all(np.abs(values) <= _LARGEST):
+            raise ValueError(f"{where}: {name} must be below {_LARGEST:g}, got {values.tolist()}")
+
+
 def _focal(holder, length: str, angle: str, side: float) -> float | None:
     if length in holder(length):
         return holder(length).positive(length)
@@ -164,10 +184,8 @@ def _checked(
     size: tuple[int, int],
     where: str,
 ) -> Intrinsics:
-    if not np.all(np.isfinite(focal)) or focal.min() <= 0:
-        raise ValueError(f"{where}: focal lengths must be positive, got {focal.tolist()}")
-    if min(size) < 1:
-        raise ValueError(f"{where}: image size must be positive, got {size}")
-    return Intrinsics(
+    found = Intrinsics(
         *(np.asarray(values, np.float64) for values in (focal, principal, distortion, size))
     )
+    check_intrinsics(found, where)
+    return found

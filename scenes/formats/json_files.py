@@ -2,6 +2,7 @@
 
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 _MISSING = object()
+_MOST_DIGITS = 300  # what fits into a float, with room
 
 
 class Fields:
@@ -44,7 +46,7 @@ class Fields:
                 raise ValueError(f"{self.where(name)} is missing; a number is needed")
             return float(default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{self.where(name)} must be a number, got {value!r}")
+            raise ValueError(f"{self.where(name)} must be a number, got {_shown(value)}")
         if not math.isfinite(value):
             raise ValueError(f"{self.where(name)} must be finite, got {value!r}")
         return float(value)
@@ -61,14 +63,16 @@ class Fields:
         return value
 
     def text(self, name: str) -> str:
-        """A string that is not empty.
+        """A string that is not empty and can name a file.
 
         Raises:
           ValueError: if it is missing, empty or something else.
         """
         value = self.values.get(name)
         if not isinstance(value, str) or not value:
-            raise ValueError(f"{self.where(name)} must be a non-empty text, got {value!r}")
+            raise ValueError(f"{self.where(name)} must be a non-empty text, got {_shown(value)}")
+        if not can_be_name(value):
+            raise ValueError(f"{self.where(name)} must be readable text, got {_shown(value)}")
         return value
 
     def matrix(self, name: str) -> Float[np.ndarray, "4 4"]:
@@ -82,7 +86,7 @@ class Fields:
             raise ValueError(f"{self.where(name)} is missing; a 4x4 matrix is needed")
         try:
             matrix = np.array(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{self.where(name)} must be a 4x4 matrix of numbers") from None
         if matrix.shape == (3, 4):
             matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
@@ -107,7 +111,7 @@ class Fields:
         for index, entry in enumerate(value):
             place = f"{name}[{index}]"
             if not isinstance(entry, dict):
-                raise ValueError(f"{self.where(place)} must be an object, got {entry!r}")
+                raise ValueError(f"{self.where(place)} must be an object, got {_shown(entry)}")
             entries.append(Fields(self.file, entry, f"{self.prefix}{place}."))
         return entries
 
@@ -119,8 +123,21 @@ def read_json(path: Path) -> Fields:
       FileNotFoundError: if there is no such file.
       ValueError: naming file, line and column, if it is not JSON or not an object.
     """
+    values = read_json_value(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(values).__name__}")
+    return Fields(path, values)
+
+
+def read_json_value(path: Path) -> Any:
+    """Reads a file that holds any one JSON value; its integers are below 1e300.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: naming the file, and line and column where it is not JSON.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_int=_integer)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: file not found") from None
     except json.JSONDecodeError as error:
@@ -129,6 +146,27 @@ def read_json(path: Path) -> Fields:
         ) from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not a text file, so not JSON") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: must hold a JSON object, got {type(values).__name__}")
-    return Fields(path, values)
+    except RecursionError:
+        raise ValueError(f"{path}: lists or objects are nested too deeply") from None
+    except _TooLongError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def can_be_name(text: str) -> bool:
+    """Whether a text can be part of a file's name: no zero character, no half of a pair."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+class _TooLongError(ValueError):
+    """An integer no float can hold."""
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise _TooLongError(f"holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: short, and without following it into its depths."""
+    return reprlib.repr(value)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from ..rotations import matrix_from_quaternion, rigid
 from .capture import Capture, View
-from .intrinsics import Intrinsics
+from .intrinsics import Intrinsics, check_intrinsics
 from .json_files import Fields, read_json
 
 
@@ -40,6 +40,7 @@ def read_klevr(folder: Path) -> Capture:
     size = np.array([meta.positive("width"), meta.positive("height")])
     focal = camera.positive("focal_length") / camera.positive("sensor_width") * size[0]
     intrinsics = Intrinsics(np.full(2, focal), 0.5 * size, np.zeros(8), size)
+    check_intrinsics(intrinsics, camera.where("focal_length"))
     bad = np.flatnonzero(np.linalg.norm(quaternions, axis=1) < 1e-9)
     if bad.size:
         raise ValueError(f"{camera.where('quaternions')}[{bad[0]}] must not be zero")
@@ -77,14 +78,14 @@ def read_klevr(folder: Path) -> Capture:
 def _object(root: Fields, name: str) -> Fields:
     values = root.values.get(name)
     if not isinstance(values, dict):
-        raise ValueError(f"{root.where(name)} must be an object, got {values!r}")
+        raise ValueError(f"{root.where(name)} must be an object, got {type(values).__name__}")
     return Fields(root.file, values, f"{root.prefix}{name}.")
 
 
 def _table(fields: Fields, name: str, width: int) -> Float[np.ndarray, "rows cols"]:
     try:
         table: np.ndarray = np.array(fields.values.get(name), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         table = np.zeros(0)
     if table.ndim != 2 or table.shape[1] != width or not len(table):
         raise ValueError(f"{fields.where(name)} must be rows of {width} numbers")

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ..rotations import rigid
+from .array_files import read_npy
 from .capture import Capture, View
 from .image_folders import choose_folder
-from .intrinsics import Intrinsics
+from .intrinsics import Intrinsics, check_intrinsics
 from .splits import read_lists
 
 FILE = "poses_bounds.npy"
@@ -46,16 +47,18 @@ def read_llff(folder: Path, *, downscale: int | float | None = None) -> Capture:
         size_rows, size_cols, focal = matrix[:, 4]
         if min(size_rows, size_cols, focal) <= 0:
             raise ValueError(f"{file}: row {index} needs positive height, width and focal length")
+        size = np.array([size_cols, size_rows])
+        intrinsics = Intrinsics(np.full(2, focal), 0.5 * size, np.zeros(8), size)
+        check_intrinsics(intrinsics, f"{file}: row {index}")
         if not 0 < near < far:
             raise ValueError(f"{file}: row {index} needs bounds 0 < near < far, got {near}, {far}")
-        size = np.array([size_cols, size_rows])
         views.append(
             View(
                 name=path.name,
                 path=path,
                 field=f"row {index}",
                 camera_to_world=opengl_from_llff(matrix[:, :4]),
-                intrinsics=Intrinsics(np.full(2, focal), 0.5 * size, np.zeros(8), size),
+                intrinsics=intrinsics,
                 bounds=(float(near), float(far)),
             )
         )
@@ -77,10 +80,7 @@ def opengl_from_llff(matrix: Float[np.ndarray, "3 4"]) -> Float[np.ndarray, "4 4
 
 
 def _read_rows(file: Path) -> Float[np.ndarray, "views 17"]:
-    try:
-        rows = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{file}: not a readable .npy array ({error})") from None
+    rows = read_npy(file)
     if rows.ndim != 2 or rows.shape[1] != 17 or not np.issubdtype(rows.dtype, np.floating):
         raise ValueError(f"{file}: must hold rows of 17 numbers, got shape {rows.shape}")
     if not len(rows):

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from .array_files import read_npy
+
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _THREADS = min(8, os.cpu_count() or 1)
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -85,7 +87,7 @@ def image_size(path: Path) -> tuple[int, int]:
             return image.size
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: image not found") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         raise ValueError(f"{path}: not a readable image ({error})") from None
 
 
@@ -97,19 +99,13 @@ def read_plane(path: Path) -> Shaped[np.ndarray, "rows cols"]:
       FileNotFoundError: if there is no such file.
       ValueError: naming the file, if it cannot be read or is not two-dimensional.
     """
-    if path.suffix == ".npy":
-        try:
-            plane = np.load(path, allow_pickle=False)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: file not found") from None
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{path}: not a readable .npy array ({error})") from None
-    else:
-        plane = _decode(path, np.asarray)
-    if plane.ndim == 3:
+    plane = read_npy(path) if path.suffix == ".npy" else _decode(path, np.asarray)
+    if plane.ndim == 3 and plane.shape[2]:
         plane = plane[..., 0]
-    if plane.ndim != 2:
+    if plane.ndim != 2 or not plane.size:
         raise ValueError(f"{path}: must be a two-dimensional map, got shape {plane.shape}")
+    if plane.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: must be a map of numbers, got {plane.dtype}")
     return plane
 
 
@@ -142,13 +138,13 @@ def _decode(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndar
     try:
         with Image.open(path) as image:
             image.load()
-            return convert(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: image not found") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not a readable image") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds for damaged files
         raise ValueError(f"{path}: unreadable or truncated image ({error})") from None
+    return convert(image)
 
 
 def _shrink(

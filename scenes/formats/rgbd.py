@@ -115,7 +115,7 @@ def _number(path: Path) -> int:
 
 def _read_matrix(file: Path) -> Float[np.ndarray, "rows cols"]:
     try:
-        words = [line.replace(",", " ").split() for line in file.read_text().splitlines()]
+        words = [line.replace(",", " ").split() for line in file.read_text("utf-8").splitlines()]
         matrix = np.array([line for line in words if line], np.float64)
     except (ValueError, UnicodeDecodeError):
         raise ValueError(f"{file}: must hold a matrix of numbers") from None

@@ -26,7 +26,11 @@ def read_lists(folder: Path) -> dict[str, tuple[str, ...]]:
     for split in ("train", "test", "val"):
         path = folder / f"{split}_list.txt"
         if path.is_file():
-            lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise ValueError(f"{path}: not a text file") from None
+            lines = (line.strip() for line in text.splitlines())
             lists[split] = tuple(line for line in lines if line and not line.startswith("#"))
     return lists
 

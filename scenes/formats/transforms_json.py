@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .capture import Capture, View
 from .intrinsics import from_fields
-from .json_files import Fields, read_json
+from .json_files import Fields, can_be_name, read_json
 from .pictures import EXTENSIONS, image_size
 from .splits import read_lists
 
@@ -60,7 +60,7 @@ def read_transforms(folder: Path) -> Capture:
 def find_image(folder: Path, name: str) -> Path | None:
     """Finds an image by the path a file gives, which may lack its extension."""
     base = folder / name
-    for candidate in (base, *(base.with_name(base.name + suffix) for suffix in EXTENSIONS)):
+    for candidate in (base, *(Path(f"{base}{suffix}") for suffix in EXTENSIONS)):
         if candidate.is_file():
             return candidate
     return None
@@ -87,12 +87,17 @@ def _view(
 def _depth_scale(root: Fields) -> float | None:
     for field in ("depth_unit_scale_factor", "integer_depth_scale"):
         if field in root:
-            return root.positive(field)
+            scale = root.positive(field)
+            if not 1e-9 <= scale <= 1e9:
+                raise ValueError(f"{root.where(field)} must be in [1e-9, 1e9], got {scale:g}")
+            return scale
     return None
 
 
 def _texts(root: Fields, name: str) -> list[str]:
     values = root.values[name]
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list) or not all(
+        isinstance(value, str) and can_be_name(value) for value in values
+    ):
         raise ValueError(f"{root.where(name)} must be a list of image names")
     return values

@@ -208,7 +208,7 @@ BAD = {
         "OPENCV_FISHEYE is not",
     ),
     "few params": (edit("cameras.txt", "OPENCV", "FULL_OPENCV"), ValueError, "has 12 parameters"),
-    "no size": (edit("cameras.txt", "OPENCV 24 20", "OPENCV"), ValueError, "has 8 parameters"),
+    "no size": (edit("cameras.txt", "OPENCV 24 20", "OPENCV"), ValueError, "whole numbers"),
     "short camera": (edit("cameras.txt", "# cameras", "1 PINHOLE 4"), ValueError, "line 1 must"),
     "no such camera": (edit("images.txt", " 7 004.png", " 9 004.png"), ValueError, "camera 9"),
     "words": (edit("images.txt", " 7 004.png", " seven 004.png"), ValueError, r"images\.txt: line"),
