@@ -103,7 +103,7 @@ def test_what_cannot_be_mended_is_refused_by_name(broken, message):
 def test_errors_name_the_file(tmp_path):
     path = tmp_path / "map.json"
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"map\.json: not JSON"):
+    with pytest.raises(ValueError, match=r"map\.json: not valid JSON"):
         load_map(path, NAMES)
     path.write_text(json.dumps(document([block(0, 0, 0, "Lava")])))
     with pytest.raises(ValueError, match=r"map\.json: 1 blocks of unknown type"):

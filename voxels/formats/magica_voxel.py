@@ -7,6 +7,7 @@ place models: nTRN translations add up, rotations other than none are refused.
 Source: the published MagicaVoxel file format, versions 150 and 200.
 """
 
+import math
 import os
 import pathlib
 import struct
@@ -21,6 +22,7 @@ from ..palette import Palette
 
 _MAX_SIDE = 256
 _MAX_CELLS = 1 << 30
+_MAX_SHIFT = 1 << 20
 
 
 class VoxScene(NamedTuple):
@@ -113,8 +115,12 @@ def _parse(data: bytes) -> VoxScene:
     for name, content in _chunks(data, 20 + size, 20 + size + children):
         if name == b"SIZE":
             sizes.append(struct.unpack_from("<3i", content))
+            if not 1 <= min(sizes[-1]) <= max(sizes[-1]) <= _MAX_SIDE:
+                raise ValueError(f"model {len(sizes) - 1} has the size {sizes[-1]}")
         elif name == b"XYZI":
             (count,) = struct.unpack_from("<i", content)
+            if not 0 <= 4 * count <= len(content) - 4:
+                raise ValueError(f"model {len(models)} is cut short, it has {count} voxels")
             voxels = np.frombuffer(content, np.uint8, 4 * count, 4).reshape(count, 4)
             models.append(voxels.astype(np.int64))
         elif name == b"RGBA":
@@ -137,7 +143,7 @@ def _parse(data: bytes) -> VoxScene:
     low = np.min([corner for _, corner, _ in pieces], axis=0)
     high = np.max([corner + np.array(size) for _, corner, size in pieces], axis=0)
     span = high - low
-    if (span < 1).any() or int(np.prod(span)) > _MAX_CELLS:
+    if (span < 1).any() or math.prod(span.tolist()) > _MAX_CELLS:
         raise ValueError(f"the scene spans {span.tolist()} cells")
     grid = np.zeros(span, np.int16)
     for voxels, _, _ in pieces:
@@ -155,7 +161,7 @@ def _node(name: bytes, content: bytes) -> tuple[int, tuple[str, list[int], np.nd
         at += 16
         if frames:
             attributes, _ = _dictionary(content, at)
-            shift = np.array(attributes.get("_t", "0 0 0").split(), np.int64)
+            shift = _shift(attributes.get("_t", "0 0 0"))
             if attributes.get("_r", "4") != "4":
                 raise ValueError("a model is rotated, which is not supported")
         return number, ("transform", [child], shift)
@@ -170,12 +176,24 @@ def _node(name: bytes, content: bytes) -> tuple[int, tuple[str, list[int], np.nd
     return number, ("group" if name == b"nGRP" else "shape", members, shift)
 
 
+def _shift(text: str) -> Int[np.ndarray, " 3"]:
+    """A translation, three whole numbers in a text."""
+    words = text.split()
+    if len(words) != 3 or not all(word.lstrip("-").isdecimal() for word in words):
+        raise ValueError(f"a model is moved by {text[:60]!r}")
+    if max(map(len, words)) > 9 or max(abs(int(word)) for word in words) > _MAX_SHIFT:
+        raise ValueError(f"a model is moved by {text[:60]!r} cells")
+    return np.array([int(word) for word in words], np.int64)
+
+
 def _dictionary(content: bytes, at: int) -> tuple[dict[str, str], int]:
     (count,) = struct.unpack_from("<i", content, at)
     at += 4
     words = []
     for _ in range(2 * count):
         (length,) = struct.unpack_from("<i", content, at)
+        if not 0 <= length <= len(content) - at - 4:
+            raise ValueError("a name in the scene graph is cut short")
         words.append(content[at + 4 : at + 4 + length].decode("utf-8", "replace"))
         at += 4 + length
     return dict(zip(words[::2], words[1::2], strict=True)), at

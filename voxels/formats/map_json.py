@@ -11,16 +11,20 @@ import json
 import math
 import os
 import pathlib
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from scenes.formats.json_files import read_json_value
 
 from ..block_map import BlockMap, make_map
 from ..palette import AIR
 
 DEFAULT_SCALE = 2.0
 _MAX_CELLS = 1 << 30
+_SCALES = (1e-9, 1e9)
 
 
 class Repairs(NamedTuple):
@@ -82,10 +86,7 @@ def load_map(
       ValueError: not JSON, a field of the wrong type, or a repair when strict.
     """
     source = pathlib.Path(path)
-    try:
-        document = json.loads(source.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source}: not JSON ({error})") from error
+    document = read_json_value(source)
     try:
         block_map, repairs = parse_map(document, names, aliases=aliases)
     except ValueError as error:
@@ -182,11 +183,13 @@ def _position(block: Any, index: int) -> tuple[int, int, int]:
         raise ValueError(f'{where} needs a "blockType" that is a string')
     position = block.get("position")
     if not isinstance(position, list) or len(position) != 3:
-        raise ValueError(f"{where}.position must be three integers, got {position!r}")
+        raise ValueError(f"{where}.position must be three integers, got {reprlib.repr(position)}")
     for value in position:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value != int(value) or abs(value) > 2**40:
-            raise ValueError(f"{where}.position must be three integers, got {position!r}")
+        if not is_number or not abs(value) <= 2**40 or value != int(value):
+            raise ValueError(
+                f"{where}.position must be three integers, got {reprlib.repr(position)}"
+            )
     return int(position[0]), int(position[1]), int(position[2])
 
 
@@ -198,11 +201,13 @@ def _dimensions(config: dict, positions: np.ndarray) -> tuple[tuple[int, int, in
         size, is_inferred = np.maximum(positions.max(axis=0) + 1, 1).tolist(), True
     else:
         field = "worldConfig.dimensions"
-        if not isinstance(given, dict) or not all(isinstance(given.get(a), int) for a in "xyz"):
-            raise ValueError(f'"{field}" must be {{x, y, z}} integers, got {given!r}')
+        if not isinstance(given, dict) or not all(type(given.get(a)) is int for a in "xyz"):
+            raise ValueError(f'"{field}" must be {{x, y, z}} integers, got {reprlib.repr(given)}')
         size, is_inferred = [given[axis] for axis in "xyz"], False
     if min(size) < 1 or math.prod(size) > _MAX_CELLS:
-        raise ValueError(f"dimensions must be positive with at most 2^30 cells, got {size}")
+        raise ValueError(
+            f"dimensions must be positive with at most 2^30 cells, got {reprlib.repr(size)}"
+        )
     return (size[0], size[1], size[2]), is_inferred
 
 
@@ -217,8 +222,10 @@ def _scale(document: dict, config: dict) -> tuple[float, bool]:
     }
     for field, value in given.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value <= 0:
-            raise ValueError(f'"{field}" must be a positive number, got {value!r}')
+        if not is_number or not _SCALES[0] <= value <= _SCALES[1]:
+            raise ValueError(
+                f'"{field}" must be a positive number of metres, got {reprlib.repr(value)}'
+            )
     if len({float(value) for value in given.values()}) > 1:
         raise ValueError(f"two scales that differ: {given}")
     return (float(next(iter(given.values()))), False) if given else (DEFAULT_SCALE, True)

@@ -9,15 +9,19 @@ and `projectionMatrix`, or `intrinsics.fovYDegrees`. Any other key is ignored.
 import json
 import os
 import pathlib
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from scenes.cameras import Cameras, make_cameras
+from scenes.formats.json_files import can_be_name, read_json_value
 
 DEFAULT_NEAR, DEFAULT_FAR = 0.1, 500.0
 _TOLERANCE = 1e-3
+_MAX_SIDE = 1 << 16
+_LARGEST = 1e12  # of positions and matrices; float32 must hold its square
 
 
 class CapturedViews(NamedTuple):
@@ -49,10 +53,7 @@ def load_views(path: str | os.PathLike[str]) -> CapturedViews:
         rigid transform (row-major matrices are recognised and said so), or at odds with another.
     """
     source = pathlib.Path(path)
-    try:
-        document = json.loads(source.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{source}: not JSON ({error})") from error
+    document = read_json_value(source)
     try:
         return parse_views(document, source.parent)
     except ValueError as error:
@@ -65,14 +66,16 @@ def parse_views(document: Any, folder: pathlib.Path) -> CapturedViews:
         raise ValueError(f"metadata is a JSON object, got {type(document).__name__}")
     size = document.get("imageSize")
     if not isinstance(size, dict) or not all(_is_count(size.get(k)) for k in ("width", "height")):
-        raise ValueError(f'"imageSize" must be {{width, height}} in pixels, got {size!r}')
+        raise ValueError(
+            f'"imageSize" must be {{width, height}} in pixels, got {reprlib.repr(size)}'
+        )
     cols, rows = size["width"], size["height"]
     views = document.get("views")
     if not isinstance(views, list) or not views:
         raise ValueError('"views" must be a list with at least one view')
     count = document.get("viewCount", len(views))
     if count != len(views):
-        raise ValueError(f'"viewCount" is {count} but there are {len(views)} views')
+        raise ValueError(f'"viewCount" is {reprlib.repr(count)} but there are {len(views)} views')
 
     poses, focals, principals, nears, fars, names, paths = [], [], [], [], [], [], []
     for i, view in enumerate(views):
@@ -81,6 +84,8 @@ def parse_views(document: Any, folder: pathlib.Path) -> CapturedViews:
             raise ValueError(f"{where} must be an object")
         poses.append(_pose(view, where))
         focal, principal = _intrinsics(view, where, rows, cols)
+        if not (np.all((focal > 0) & (focal < _LARGEST)) and np.all(abs(principal) < _LARGEST)):
+            raise ValueError(f"{where}: focal lengths must be positive, got {focal.tolist()}")
         focals.append(focal)
         principals.append(principal)
         intrinsics = view.get("intrinsics")
@@ -89,8 +94,11 @@ def parse_views(document: Any, folder: pathlib.Path) -> CapturedViews:
         fars.append(_number(intrinsics, "far", f"{where}.intrinsics", DEFAULT_FAR))
         if not 0 < nears[-1] < fars[-1]:
             raise ValueError(f"{where}.intrinsics needs 0 < near < far")
-        names.append(str(view.get("id", f"view_{i + 1:03d}")))
-        paths.append(folder / view["rgbPath"] if isinstance(view.get("rgbPath"), str) else None)
+        names.append(_name(view, i))
+        path = view.get("rgbPath")
+        if isinstance(path, str) and not can_be_name(path):
+            raise ValueError(f"{where}.rgbPath must name a file, got {reprlib.repr(path)}")
+        paths.append(folder / path if isinstance(path, str) else None)
     cameras = make_cameras(np.stack(poses), np.stack(focals), np.stack(principals))
     return CapturedViews(cameras, tuple(names), rows, cols, min(nears), max(fars), tuple(paths))
 
@@ -194,6 +202,8 @@ def _intrinsics(
     if not 0 < angle < 180:
         raise ValueError(f"{where}.intrinsics.fovYDegrees must lie in (0, 180), got {angle}")
     aspect = _number(intrinsics, "aspect", f"{where}.intrinsics", cols / rows)
+    if not 1e-6 < aspect < 1e6:
+        raise ValueError(f"{where}.intrinsics.aspect must be positive, got {aspect}")
     slope = 1 / np.tan(np.radians(angle) / 2)
     return np.array([slope / aspect * cols, slope * rows]) / 2, np.array([cols, rows]) / 2
 
@@ -219,29 +229,41 @@ def _matrix(values: Any, where: str) -> Float[np.ndarray, "4 4"]:
 
 def _vector(values: Any, where: str) -> Float[np.ndarray, " 3"]:
     if not isinstance(values, list) or len(values) != 3:
-        raise ValueError(f"{where} must be three numbers, got {values!r}")
+        raise ValueError(f"{where} must be three numbers, got {reprlib.repr(values)}")
     return _finite(values, where)
 
 
 def _finite(values: list, where: str) -> np.ndarray:
     try:
         array = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{where} must hold numbers ({error})") from error
+    if array.ndim != 1:
+        raise ValueError(f"{where} must hold numbers, got shape {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{where} holds numbers that are not finite")
+    if np.abs(array).max() > _LARGEST:
+        raise ValueError(f"{where} holds the number {np.abs(array).max():g}, above {_LARGEST:g}")
     return array
 
 
 def _number(values: dict, key: str, where: str, default: float) -> float:
     value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        raise ValueError(f"{where}.{key} must be a number, got {value!r}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= _LARGEST:
+        raise ValueError(f"{where}.{key} must be a number, got {reprlib.repr(value)}")
     return float(value)
 
 
+def _name(view: dict, index: int) -> str:
+    name = view.get("id", f"view_{index + 1:03d}")
+    if not isinstance(name, str | int) or not can_be_name(str(name)):
+        raise ValueError(f"views[{index}].id must be a name, got {reprlib.repr(name)}")
+    return str(name)
+
+
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_SIDE
 
 
 def _relative(path: pathlib.Path, folder: pathlib.Path) -> str:

@@ -3,7 +3,7 @@
 Both are gzipped NBT with cells in the order (y * length + z) * width + x, +X east, +Y up,
 +Z south: our own axes. Sponge holds a palette of block states and variable-length numbers;
 legacy files hold a byte per block (plus a nibble of `AddBlocks`). Written files are Sponge
-version 2 and legacy "Alpha". Needs the package nbtlib.
+version 2 and legacy "Alpha"; writing needs the package nbtlib.
 """
 
 import collections
@@ -23,6 +23,7 @@ from .blocks import (
     material_of,
 )
 from .map_json import Repairs
+from .nbt import read_nbt
 
 _DATA_VERSION = 2586  # Minecraft 1.16.5
 
@@ -35,33 +36,15 @@ def load_schematic(
     Raises:
       FileNotFoundError: no such file.
       ValueError: not a schematic, or its arrays do not fit its dimensions.
-      ModuleNotFoundError: nbtlib is not installed.
     """
     source = pathlib.Path(path)
-    nbtlib = _nbtlib()
     if not source.exists():
         raise FileNotFoundError(f"no schematic at {source}")
+    root = read_nbt(source)
     try:
-        root: Any = nbtlib.load(source)
-    except Exception as error:  # nbtlib raises many kinds for a file that is not NBT
-        raise ValueError(f"{source}: not an NBT file ({error})") from error
-    root = root.get("Schematic", root)
-    missing = [field for field in ("Width", "Height", "Length") if field not in root]
-    if missing:
-        raise ValueError(f"{source}: not a schematic, no {missing}")
-    width, height, length = (int(root[k]) & 0xFFFF for k in ("Width", "Height", "Length"))
-    try:
-        if "Materials" in root and "BlockData" not in root:
-            numbers, states = _legacy(root)
-        else:
-            numbers, states = _sponge(root)
-        blocks, unknown = _materials(numbers, states, names)
-        if blocks.size != width * height * length:
-            raise ValueError(f"{blocks.size} blocks for {width} x {height} x {length} cells")
-    except (ValueError, KeyError) as error:
+        return _map(root, names, scale)
+    except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    cells = blocks.reshape(height, length, width).transpose(2, 0, 1)
-    return make_map(cells, names, scale), Repairs(unknown=unknown)
 
 
 def save_schematic(path: str | os.PathLike[str], block_map: BlockMap) -> None:
@@ -69,6 +52,7 @@ def save_schematic(path: str | os.PathLike[str], block_map: BlockMap) -> None:
 
     Raises:
       ValueError: another ending, an axis above 65535, or a material without a Minecraft block.
+      ModuleNotFoundError: nbtlib is not installed.
     """
     nbtlib = _nbtlib()
     target = pathlib.Path(path)
@@ -106,23 +90,48 @@ def save_schematic(path: str | os.PathLike[str], block_map: BlockMap) -> None:
     nbtlib.File(fields, gzipped=True, root_name="Schematic").save(target)
 
 
-def _sponge(root: Any) -> tuple[Int[np.ndarray, " cells"], dict[int, str | None]]:
-    holder = root.get("Blocks", root)  # version 3 keeps them in a compound of their own
+def _map(root: dict[str, Any], names: tuple[str, ...], scale: float) -> tuple[BlockMap, Repairs]:
+    inner = root.get("Schematic")
+    root = inner if isinstance(inner, dict) else root
+    size = [root.get(field) for field in ("Width", "Height", "Length")]
+    if not all(isinstance(side, int) for side in size):
+        raise ValueError(f"not a schematic, its Width, Height and Length are {size}")
+    width, height, length = (side & 0xFFFF for side in size if isinstance(side, int))
+    if "Materials" in root and "BlockData" not in root:
+        numbers, states = _legacy(root)
+    else:
+        numbers, states = _sponge(root)
+    if numbers.size != width * height * length:
+        raise ValueError(f"{numbers.size} blocks for {width} x {height} x {length} cells")
+    blocks, unknown = _materials(numbers, states, names)
+    cells = blocks.reshape(height, length, width).transpose(2, 0, 1)
+    return make_map(cells, names, scale), Repairs(unknown=unknown)
+
+
+def _sponge(root: dict[str, Any]) -> tuple[Int[np.ndarray, " cells"], dict[int, str | None]]:
+    inner = root.get("Blocks")  # version 3 keeps them in a compound of their own
+    holder = inner if isinstance(inner, dict) else root
     palette = holder.get("Palette")
-    data = holder.get("BlockData", holder.get("Data"))
-    if palette is None or data is None:
-        raise ValueError("no Palette or no BlockData")
-    states = {int(number): str(state) for state, number in palette.items()}
-    return _from_varints(np.asarray(data, np.int8).view(np.uint8)), dict(states)
+    if not isinstance(palette, dict) or not all(isinstance(n, int) for n in palette.values()):
+        raise ValueError("no Palette of block states and their numbers")
+    data = _bytes(holder, "BlockData" if "BlockData" in holder else "Data")
+    return _from_varints(data), {number: state for state, number in palette.items()}
 
 
-def _legacy(root: Any) -> tuple[Int[np.ndarray, " cells"], dict[int, str | None]]:
-    numbers = np.asarray(root["Blocks"], np.int8).view(np.uint8).astype(np.int64)
+def _legacy(root: dict[str, Any]) -> tuple[Int[np.ndarray, " cells"], dict[int, str | None]]:
+    numbers = _bytes(root, "Blocks").astype(np.int64)
     if "AddBlocks" in root:
-        nibbles = np.asarray(root["AddBlocks"], np.int8).view(np.uint8)
+        nibbles = _bytes(root, "AddBlocks")
         high = np.stack([nibbles & 15, nibbles >> 4], axis=-1).reshape(-1)[: numbers.size]
         numbers[: high.size] |= high.astype(np.int64) << 8
     return numbers, dict.fromkeys(np.unique(numbers).tolist())
+
+
+def _bytes(holder: dict[str, Any], field: str) -> UInt8[np.ndarray, " bytes"]:
+    array = holder.get(field)
+    if not isinstance(array, np.ndarray) or array.dtype != np.int8:
+        raise ValueError(f"{field} must be an array of bytes, got {type(array).__name__}")
+    return array.view(np.uint8)
 
 
 def _materials(
