@@ -16,6 +16,8 @@ from .kinematics import clip_kinematics
 
 LIMIT_TOLERANCE = 0.05
 """Radians a clip may exceed a joint's limit by; it is clipped, and a note says so."""
+_LARGEST = 1e6
+"""Metres and radians no clip reaches."""
 
 
 class Clip(NamedTuple):
@@ -87,6 +89,9 @@ def check_clip(clip: Clip) -> None:
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
             raise ValueError(f"{clip.name}: {name} is not finite at frame {bad[0]}")
+        bad = np.flatnonzero((np.abs(array) > _LARGEST).any(axis=1))
+        if bad.size:
+            raise ValueError(f"{clip.name}: {name} is above {_LARGEST:g} at frame {bad[0]}")
     if frames < 3:
         raise ValueError(f"{clip.name}: needs at least 3 frames, got {frames}")
     if not (np.isfinite(clip.fps) and 1 <= clip.fps <= 1000):

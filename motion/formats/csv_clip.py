@@ -17,6 +17,7 @@ from motion.quaternion_order import Order
 
 FPS = 30.0
 _ROOT = 7
+_LARGEST = 1e6
 
 
 def load_csv(
@@ -58,7 +59,10 @@ def load_csv(
         root_quaternion=quaternion_order.reorder(columns, order),
         joint_position=table[:, 7:],
     )
-    check_clip(clip)
+    try:
+        check_clip(clip)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return clip
 
 
@@ -72,7 +76,7 @@ def _read(path: Path, width: int) -> np.ndarray:
             try:
                 values = [float(word) for word in words]
             except ValueError:
-                if number == 1:
+                if number == 1 and not any(_is_number(word) for word in words):
                     continue  # a header
                 raise ValueError(
                     f"{path}: row {number} holds something that is no number"
@@ -84,7 +88,17 @@ def _read(path: Path, width: int) -> np.ndarray:
                 )
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{path}: row {number} holds a number that is not finite")
+            if max(map(abs, values)) > _LARGEST:
+                raise ValueError(f"{path}: row {number} holds a number above {_LARGEST:g}")
             rows.append(values)
     if not rows:
         raise ValueError(f"{path}: holds no frames")
     return np.array(rows)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -9,7 +9,6 @@ roll for ankles), and the neck is left out. Uneven frames are resampled to the s
 Source: the format is that of Peng et al. 2018.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +17,19 @@ from jaxtyping import Float
 
 from motion import resampling
 from motion.clips import Clip, check_clip
+from scenes.formats.json_files import read_json
 
 _WIDTH = 44
 _CHEST, _RIGHT_HIP, _RIGHT_KNEE, _RIGHT_ANKLE = 8, 16, 20, 21
 _RIGHT_SHOULDER, _RIGHT_ELBOW = 25, 29
 _LEFT_HIP, _LEFT_KNEE, _LEFT_ANKLE, _LEFT_SHOULDER, _LEFT_ELBOW = 30, 34, 35, 39, 43
+_BALLS = (
+    *(_CHEST, _RIGHT_HIP, _RIGHT_ANKLE, _RIGHT_SHOULDER),
+    *(_LEFT_HIP, _LEFT_ANKLE, _LEFT_SHOULDER),
+)
+_LARGEST = 1e6
+_SECONDS = (0.001, 10.0)
+_MOST_FRAMES = 1_000_000
 _HEIGHT_SHARE = 0.9243 / 0.8475
 """Standing root height of the built-in humanoid over that of the character."""
 
@@ -47,19 +54,30 @@ def read_frames(path: Path) -> Frames:
     Raises:
       ValueError: naming the file, for text that is no such motion or numbers that are not finite.
     """
+    root = read_json(path)
+    for name in ("Frames", "Loop"):
+        if name not in root:
+            raise ValueError(f"{path}: not a DeepMimic motion: {name} is missing")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        table = np.array(content["Frames"], float)
-        loop = str(content["Loop"]) == "wrap"
-    except (ValueError, KeyError, TypeError) as error:
+        table = np.array(root.values["Frames"], float)
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: not a DeepMimic motion: {error}") from error
+    loop = root.values["Loop"] == "wrap"
     if table.ndim != 2 or table.shape[1] != _WIDTH:
         raise ValueError(f"{path}: Frames must be [frames, {_WIDTH}], got {list(table.shape)}")
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if bad.size:
         raise ValueError(f"{path}: frame {bad[0]} holds a number that is not finite")
-    if np.any(table[:-1, 0] <= 0):
-        raise ValueError(f"{path}: frames must last longer than 0 s")
+    if len(table) < 3:
+        raise ValueError(f"{path}: needs at least 3 frames, got {len(table)}")
+    if np.abs(table).max() > _LARGEST:
+        raise ValueError(f"{path}: holds the number {np.abs(table).max():g}, above {_LARGEST:g}")
+    if not np.all((table[:-1, 0] >= _SECONDS[0]) & (table[:-1, 0] <= _SECONDS[1])):
+        raise ValueError(f"{path}: frames must last {_SECONDS[0]:g} to {_SECONDS[1]:g} s")
+    for column in (4, *_BALLS):
+        bad = np.flatnonzero(np.linalg.norm(table[:, column : column + 4], axis=1) < 1e-6)
+        if bad.size:
+            raise ValueError(f"{path}: frame {bad[0]}: the rotation at {column} is zero")
     return Frames(loop, table[:, 0], table[:, 1:])
 
 
@@ -100,8 +118,17 @@ def load_deepmimic(path: Path) -> Clip:
         root_quaternion=resampling.make_continuous(root),
         joint_position=np.unwrap(angles, axis=0),
     )
+    length = float(np.sum(frames.seconds[:-1]))
+    if length * clip.fps > _MOST_FRAMES:
+        raise ValueError(
+            f"{path}: {length:g} s at the rate of its shortest frame, {clip.fps:g} Hz, are more "
+            f"than {_MOST_FRAMES} frames"
+        )
     clip = _even(clip, frames.seconds)
-    check_clip(clip)
+    try:
+        check_clip(clip)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return clip
 
 

@@ -7,14 +7,17 @@ Only `file` is needed; it is relative to the manifest. Splits are train, val and
 """
 
 import dataclasses
-import json
 import os
+import reprlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from motion.quaternion_order import Order
 from motion.robots import Robot
+from scenes.formats.json_files import can_be_name, read_json_value
 
 from .clip_files import Loaded, ReadOptions, load_clip
+from .npz_clip import JointOrder
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
@@ -52,10 +55,7 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    content = read_json_value(path)
     rows = content.get("clips") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path}: needs a list 'clips' with at least one clip")
@@ -89,23 +89,45 @@ def _entry(path: Path, number: int, row: Any) -> Entry:
     where = f"{path}: clip {number}"
     if not isinstance(row, dict) or not isinstance(row.get("file"), str):
         raise ValueError(f"{where}: must be an object with a 'file'")
+    if not row["file"] or not can_be_name(row["file"]):
+        raise ValueError(f"{where}: file must name one, got {reprlib.repr(row['file'])}")
     unknown = sorted(set(row) - set(_FIELDS))
     if unknown:
         raise ValueError(f"{where}: unknown fields {', '.join(unknown)}; known: {_FIELDS}")
     file = path.parent / row["file"]
+    name = row.get("name", file.stem)
+    if not isinstance(name, str) or not can_be_name(name):
+        raise ValueError(f"{where}: name must be text, got {reprlib.repr(name)}")
     weight, split = row.get("weight", 1.0), row.get("split", "train")
     if not isinstance(weight, int | float) or isinstance(weight, bool):
-        raise ValueError(f"{where}: weight must be a number, got {weight!r}")
+        raise ValueError(f"{where}: weight must be a number, got {reprlib.repr(weight)}")
     if split not in SPLITS:
-        raise ValueError(f"{where}: split must be one of {', '.join(SPLITS)}, got {split!r}")
-    options = {name: row[name] for name in _OPTIONS if name in row}
+        raise ValueError(
+            f"{where}: split must be one of {', '.join(SPLITS)}, got {reprlib.repr(split)}"
+        )
+    options = {name: _option(where, name, row[name]) for name in _OPTIONS if name in row}
     try:
         return Entry(
             file=file,
-            name=str(row.get("name", file.stem)),
+            name=name,
             weight=float(weight),
             split=split,
             options=ReadOptions(**options),
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _option(where: str, name: str, value: Any) -> Any:
+    known = {"quaternion_order": get_args(Order), "joint_order": get_args(JointOrder)}
+    if name in known and value not in (*known[name], None):
+        raise ValueError(
+            f"{where}: {name} must be one of {', '.join(known[name])}, got {reprlib.repr(value)}"
+        )
+    if name == "is_put_on_floor" and not isinstance(value, bool):
+        raise ValueError(f"{where}: {name} must be true or false, got {reprlib.repr(value)}")
+    if name == "fps" and value is not None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{where}: {name} must be a number, got {reprlib.repr(value)}")
+        return float(value)
+    return value

@@ -9,10 +9,9 @@ are read only when the order is declared.
 import contextlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from motion import quaternion_order
 from motion.clips import Clip, check_clip, clip_states
 from motion.kinematics import clip_kinematics
 from motion.robots import Robot
+from scenes.formats.array_files import read_npz
 
 from .joint_orders import G1_JOINTS, G1_JOINTS_WITHOUT_WRISTS, breadth_first
 
@@ -42,7 +42,7 @@ def load_npz(
     Raises:
       ValueError: naming file and array, for pickles, layouts that are not known, missing names.
     """
-    arrays = _read(path)
+    arrays = read_npz(path)
     if "joint_pos" in arrays:
         clip = _beyond_mimic(path, arrays, joint_names, joint_order)
     elif "dof" in arrays:
@@ -56,7 +56,10 @@ def load_npz(
         )
     if fps is not None:
         clip = clip._replace(fps=fps)
-    check_clip(clip)
+    try:
+        check_clip(clip)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return clip
 
 
@@ -92,32 +95,42 @@ def save_npz(path: str | os.PathLike[str], robot: Robot, clip: Clip) -> None:
             os.unlink(partial)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        if "pickle" in str(error).lower() or "object array" in str(error).lower():
-            raise ValueError(
-                f"{path}: holds pickled objects, which can run code when read; refused"
-            ) from error
-        raise ValueError(f"{path}: not a readable npz file: {error}") from error
+def _numbers(path: Path, arrays: dict[str, np.ndarray], name: str, ndim: int) -> np.ndarray:
+    """An array of real numbers as float64."""
+    array = arrays[name]
+    if array.dtype.kind not in "fiu" or array.ndim != ndim:
+        raise ValueError(
+            f"{path}: {name} must be numbers with {ndim} axes, got {array.dtype}{list(array.shape)}"
+        )
+    return array.astype(float)
+
+
+def _names(path: Path, arrays: dict[str, np.ndarray], name: str) -> tuple[str, ...]:
+    array = arrays[name]
+    if array.dtype.kind != "U" or array.ndim != 1:
+        raise ValueError(f"{path}: {name} must be a list of texts, got {array.dtype}")
+    return tuple(str(entry) for entry in array)
+
+
+def _fps(path: Path, arrays: dict[str, np.ndarray]) -> float:
+    array = arrays["fps"]
+    if array.dtype.kind not in "fiu" or array.size != 1:
+        raise ValueError(f"{path}: fps must be a number, got {array.dtype}{list(array.shape)}")
+    return float(array.reshape(-1)[0])
 
 
 def _beyond_mimic(
     path: Path,
-    arrays: dict[str, Any],
+    arrays: dict[str, np.ndarray],
     joint_names: Sequence[str],
     joint_order: JointOrder | None,
 ) -> Clip:
     for name in ("fps", "joint_pos", "body_pos_w", "body_quat_w"):
         if name not in arrays:
             raise ValueError(f"{path}: array {name} is missing")
-    joints = np.asarray(arrays["joint_pos"], float)
-    if joints.ndim != 2:
-        raise ValueError(f"{path}: joint_pos must be [frames, joints], got {list(joints.shape)}")
+    joints = _numbers(path, arrays, "joint_pos", 2)
     if "joint_names" in arrays:
-        names = tuple(str(name) for name in arrays["joint_names"])
+        names = _names(path, arrays, "joint_names")
     elif joint_order is None:
         raise ValueError(
             f"{path}: has no joint_names; Isaac and MuJoCo order joints differently and the files "
@@ -136,44 +149,52 @@ def _beyond_mimic(
         )
     body = 0
     if "body_names" in arrays:
-        bodies = [str(name) for name in arrays["body_names"]]
+        bodies = _names(path, arrays, "body_names")
         body = bodies.index("pelvis") if "pelvis" in bodies else 0
+    position = _numbers(path, arrays, "body_pos_w", 3)
+    quaternion = _numbers(path, arrays, "body_quat_w", 3)
+    for name, array in (("body_pos_w", position), ("body_quat_w", quaternion)):
+        if array.shape[1] <= body:
+            raise ValueError(f"{path}: {name} has {array.shape[1]} bodies, needed {body + 1}")
     return Clip(
         name=str(arrays["name"]) if "name" in arrays else path.stem,
-        fps=float(np.reshape(arrays["fps"], -1)[0]),
+        fps=_fps(path, arrays),
         joint_names=names,
-        root_position=np.asarray(arrays["body_pos_w"][:, body], float),
-        root_quaternion=np.asarray(arrays["body_quat_w"][:, body], float),
+        root_position=position[:, body],
+        root_quaternion=quaternion[:, body],
         joint_position=joints,
     )
 
 
-def _asap(path: Path, arrays: dict[str, Any]) -> Clip:
-    if "root_pos" not in arrays and "root_trans_offset" not in arrays:
+def _asap(path: Path, arrays: dict[str, np.ndarray]) -> Clip:
+    place = "root_pos" if "root_pos" in arrays else "root_trans_offset"
+    if place not in arrays:
         raise ValueError(f"{path}: array root_pos is missing")
-    position = arrays.get("root_pos", arrays.get("root_trans_offset"))
-    rotation = arrays.get("root_rot_xyzw", arrays.get("root_rot"))
-    if rotation is None:
+    turn = "root_rot_xyzw" if "root_rot_xyzw" in arrays else "root_rot"
+    if turn not in arrays:
         raise ValueError(f"{path}: array root_rot_xyzw or root_rot is missing")
-    joints = np.asarray(arrays["dof"], float)
+    joints = _numbers(path, arrays, "dof", 2)
     known = {len(G1_JOINTS): G1_JOINTS, len(G1_JOINTS_WITHOUT_WRISTS): G1_JOINTS_WITHOUT_WRISTS}
-    if joints.ndim != 2 or joints.shape[1] not in known:
+    if joints.shape[1] not in known:
         raise ValueError(
             f"{path}: dof must have 23 or 29 columns (the G1's), got {list(joints.shape)}"
         )
-    rotation = np.asarray(rotation, float)
+    rotation = _numbers(path, arrays, turn, 2)
+    length = np.linalg.norm(rotation, axis=1) if np.abs(rotation).max(initial=0) < 2 else np.inf
+    if rotation.shape[1] != 4 or not len(rotation) or not np.all(np.abs(length - 1) < 0.01):
+        raise ValueError(f"{path}: {turn} must hold unit quaternions, [frames, 4]")
     quaternion_order.check(rotation, "xyzw", str(path))
     return Clip(
         name=path.stem,
-        fps=float(np.reshape(arrays.get("fps", 30.0), -1)[0]),
+        fps=_fps(path, arrays) if "fps" in arrays else 30.0,
         joint_names=known[joints.shape[1]],
-        root_position=np.asarray(position, float),
+        root_position=_numbers(path, arrays, place, 2),
         root_quaternion=quaternion_order.reorder(rotation, "xyzw"),
         joint_position=joints,
     )
 
 
-def _loco_reason(path: Path, arrays: dict[str, Any], joint_names: Sequence[str]) -> str:
+def _loco_reason(path: Path, arrays: dict[str, np.ndarray], joint_names: Sequence[str]) -> str:
     joints = [name[2:] for name in arrays if name.startswith("q_") and "pelvis" not in name]
     foreign = [name for name in joints if name not in joint_names]
     return (
