@@ -5,11 +5,14 @@ a run killed at any moment leaves whole checkpoints only. On top of that every a
 CRC-32, made before writing and compared after reading: a damaged newest checkpoint is reported and
 the one before it is used.
 
+What is kept beside the arrays carries a checksum of its own.
+
 Arrays are stored flat, under the name of their place in the state ("params.params.tables[0]"), so
 a state that does not fit says by name what is different.
 """
 
 import contextlib
+import json
 import sys
 import time
 import zlib
@@ -21,6 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+_FORMAT = 1
 _KEPT = 2
 _LATE_READS = 0.5  # seconds
 
@@ -56,6 +60,7 @@ class Saver:
             return
         arrays = {name: np.array(leaf) for name, leaf in named_leaves(state)}
         meta = {
+            "format": _FORMAT,
             "step": step,
             "extra": extra,
             "arrays": {
@@ -63,13 +68,14 @@ class Saver:
                 for name, array in arrays.items()
             },
         }
+        meta["checksum"] = _checksum_of_meta(meta)
         # orbax refuses empty arrays; their shape in `meta` is all there is to know
         stored = {name: array for name, array in arrays.items() if array.size}
         with _explained(self._folder):
             manager = self._open()
-            if step in manager.all_steps():
-                # a newer one that could not be read, left by an earlier attempt
-                manager.delete(step)
+            for newer in manager.all_steps():
+                if newer >= step:  # could not be read, left by an earlier attempt
+                    manager.delete(newer)
             manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -112,8 +118,8 @@ def restore(folder: Path, template: Any) -> Restored:
       template: a state of the same structure; its values are not used.
     Raises:
       FileNotFoundError: if there is no checkpoint at all.
-      ValueError: if all are damaged, naming them, or if the newest whole one holds another state,
-        naming the arrays that differ.
+      ValueError: if all are damaged, naming them, or if the newest whole one is of another version
+        or holds another state, naming the arrays that differ.
     """
     warnings: list[str] = []
     for step in steps(folder):
@@ -125,6 +131,12 @@ def restore(folder: Path, template: Any) -> Restored:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
             warnings.append(f"checkpoint {path} is damaged ({type(error).__name__}: {reason})")
             continue
+        found = meta.get("format", _FORMAT)
+        if found != _FORMAT:
+            raise ValueError(
+                f"checkpoint {path} is of another version of hardlight: its format is {found}, "
+                f"this version reads {_FORMAT}"
+            )
         state = _fit(template, arrays, path)
         return Restored(step=step, state=state, extra=meta["extra"], warnings=tuple(warnings))
     if warnings:
@@ -152,6 +164,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         meta = reader.restore(
             path.absolute(), args=ocp.args.Composite(meta=ocp.args.JsonRestore())
         ).meta
+        if "checksum" in meta and meta["checksum"] != _checksum_of_meta(meta):
+            raise ValueError("what is kept beside the arrays has another checksum than when saved")
+        if meta["step"] != int(path.name):
+            raise ValueError(f"it is of step {meta['step']}, not of its folder's")
         names = [name for name, (_, shape, _) in meta["arrays"].items() if 0 not in shape]
         arrays = reader.restore(
             path.absolute(),
@@ -165,6 +181,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for name, (dtype, shape, checksum) in meta["arrays"].items():
         if 0 in shape:
             arrays[name] = np.zeros(shape, dtype)
+        elif (str(arrays[name].dtype), list(arrays[name].shape)) != (dtype, shape):
+            raise ValueError(f"array {name} does not have the type and shape it was saved with")
         elif _checksum(arrays[name]) != checksum:
             raise ValueError(f"array {name} does not have the checksum it was saved with")
     return arrays, meta
@@ -193,6 +211,11 @@ def _fit(template: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:
 
 def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _checksum_of_meta(meta: dict[str, Any]) -> int:
+    told = {name: value for name, value in meta.items() if name != "checksum"}
+    return zlib.crc32(json.dumps(told, sort_keys=True).encode())
 
 
 @contextlib.contextmanager
