@@ -159,13 +159,14 @@ def init(
     """
     del key
     layout = cut_into_bins(config.clip_frames, config.frames_per_bin, config.bin_rule)
-    zeros = jnp.zeros(layout.clip.shape[0], jnp.float32)
+    num_bins = layout.clip.shape[0]
+    # a buffer of its own for each field, so that the state can be donated
     return FailureBinsState(
-        failures=zeros,
-        exposure=zeros,
-        trend=zeros,
-        valid=jnp.ones(zeros.shape, bool) if valid is None else valid,
-        override=zeros,
+        failures=jnp.zeros(num_bins, jnp.float32),
+        exposure=jnp.zeros(num_bins, jnp.float32),
+        trend=jnp.zeros(num_bins, jnp.float32),
+        valid=jnp.ones(num_bins, bool) if valid is None else valid,
+        override=jnp.zeros(num_bins, jnp.float32),
         layout=layout,
         step=jnp.zeros((), jnp.int32),
     )

@@ -38,6 +38,13 @@ def test_state_keeps_its_structure(name):
 
 
 @each_sampler
+def test_first_state_made_outside_jit_can_be_donated(name):
+    state = made(name)[0].init(jax.random.key(0), *data_for(name))
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state) if leaf.size]
+    assert len(set(buffers)) == len(buffers), "donating a buffer twice is an error"
+
+
+@each_sampler
 def test_config_is_hashable_and_frozen(name):
     config = made(name)[0].config
     assert hash(config) == hash(type(config)(**vars(config)))
