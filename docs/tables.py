@@ -176,19 +176,39 @@ def nerf_depth_table() -> str:
     return _table(head, rows)
 
 
+def motion_humanoid_table() -> str:
+    """What the built-in humanoid learns without flags."""
+    return _learned(read("motion_humanoid_cpu"))
+
+
 def motion_squat_table() -> str:
     """How many starts of the squat the policy survives, over the run."""
-    found = read("motion_squat_cpu")
+    return _learned(read("motion_squat_cpu"))
+
+
+def _learned(found: dict) -> str:
+    """Surviving starts over a motion run, and how close the policy stays to its clips."""
     rows = [
         [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"]
         for steps, seconds, share in found["curve"]
     ]
-    final = found["final"]
     table = _table(["control steps", "s of training", "starts that survive 2 s"], rows)
+    clips = [
+        [
+            clip["name"],
+            f"{100 * clip['starts_survived']:.0f} %",
+            f"{100 * clip['completed_share']:.0f} %",
+            f"{100 * clip['mpjpe_global']:.1f} / {100 * clip['mpjpe_root_relative']:.1f}",
+            f"{clip['joint_error']:.3f}",
+        ]
+        for clip in found["final"]["clips"]
+    ]
+    head = ["clip", "starts survived", "played from the start", "body error (cm)", "joints (rad)"]
     return (
-        f"{table}\n\nAt the end: body position error {100 * final['mpjpe_global']:.1f} cm in the "
-        f"world and {100 * final['mpjpe_root_relative']:.1f} cm relative to the root; "
-        f"{found['env_steps_per_second']:.0f} control steps per second, learning included."
+        f"{table}\n\n{_table(head, clips)}\n\n"
+        "Body errors are in the world and relative to the root. "
+        f"{found['env_steps_per_second']:.0f} control steps per second, learning included; "
+        f"{found['cpu_seconds']:.0f} CPU-seconds in all."
     )
 
 
@@ -253,6 +273,7 @@ TABLES = {
     "nerf_scenes": nerf_scenes_table,
     "nerf_samplers": nerf_samplers_table,
     "nerf_depth": nerf_depth_table,
+    "motion_humanoid": motion_humanoid_table,
     "motion_squat": motion_squat_table,
     "motion_testbed": motion_testbed_table,
     "voxels": voxels_table,

@@ -1,8 +1,9 @@
 """`hardlight compare nerf`: the flags, and what they ask for."""
 
 import dataclasses
-from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import tyro
 
 from . import compare_flags, config_json, runtime
 from .nerf_command import (
@@ -27,10 +28,14 @@ class CompareNerfCommand:
     examples: ClassVar[str] = """
   hardlight compare nerf --data synthetic:detail
   hardlight compare nerf --data lego/ --samplers uniform,error_weighted --seeds 3 --steps 1000
+  hardlight compare nerf --data lego/ fern/ synthetic:detail --seeds 5
   hardlight compare nerf --resume runs/compare-lego"""
 
-    data: OptionalStr = None
-    """Folder of posed images, or synthetic:NAME."""
+    data: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="PATH|synthetic:NAME ...", help_behavior_hint="")
+    ] = ()
+    """Folders of posed images, or synthetic:NAME. Several are compared one after the other, with
+    one page over all."""
     samplers: str = "uniform,error_weighted"
     """Names with commas between; the first is the baseline."""
     seeds: int = 1
@@ -58,28 +63,35 @@ class CompareNerfCommand:
     set: Assignments = ()
     """Any other setting, as for hardlight nerf; SAMPLER:NAME=VALUE sets one sampler's option."""
     out: OptionalStr = None
-    """Folder for the results. Default: runs/compare-SCENE, with a number when taken."""
+    """Folder for the results. Default: runs/compare-SCENES, with a number when taken."""
     resume: OptionalStr = None
     """Go on with the comparison in this folder; finished runs are kept."""
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        if (self.data is None) == (self.resume is None):
-            raise ValueError("say either --data FOLDER, to start, or --resume COMPARISON")
+        if bool(self.data) == (self.resume is not None):
+            raise ValueError("say either --data FOLDER ..., to start, or --resume COMPARISON")
         self._sampler_options()
         runtime.prepare()
-        name = Path((self.data or "").removeprefix("synthetic:")).name
+        names = compare_flags.by_name(self.data, "data")
         return compare_flags.run(
-            self._comparison, resume=self.resume, out=self.out, name=f"compare-{name}"
+            self._comparisons,
+            resume=self.resume,
+            out=self.out,
+            name="-".join(["compare", *names]),
         )
 
-    def _comparison(self):
+    def _comparisons(self):
+        named = compare_flags.by_name(self.data, "data")
+        return {name: self._comparison(data) for name, data in named.items()}
+
+    def _comparison(self, data: str):
         from . import nerf_options
         from .compare_config import NerfComparison
         from .nerf_config import OutputConfig, SamplerConfig, SamplerOption
 
         command = NerfCommand(
-            data=self.data,
+            data=data,
             steps=self.steps,
             seconds=self.seconds,
             rays=self.rays,

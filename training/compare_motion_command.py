@@ -21,12 +21,15 @@ class CompareMotionCommand:
     examples: ClassVar[str] = """
   hardlight compare motion --clip builtin:hard --steps 100 --seeds 3
   hardlight compare motion --robot g1 --clip dance.csv --samplers uniform,failure_bins,sonic
+  hardlight compare motion --clip builtin:squat builtin:hard --apart --seeds 3
   hardlight compare motion --resume runs/compare-motion"""
 
     clip: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="PATH|builtin:NAME ...", help_behavior_hint="")
     ] = ()
     """Motions, as for hardlight motion. Default: builtin:hard."""
+    apart: bool = False
+    """A comparison for each clip, and one page over all, instead of one training on all clips."""
     robot: OptionalStr = None
     """As for hardlight motion."""
     samplers: str = "uniform,failure_bins"
@@ -57,30 +60,40 @@ class CompareMotionCommand:
         config_json.parse_assignments(self.set_, "--set")
         runtime.prepare()
         return compare_flags.run(
-            self._comparison, resume=self.resume, out=self.out, name="compare-motion"
+            self._comparisons, resume=self.resume, out=self.out, name="compare-motion"
         )
 
-    def _comparison(self):
+    def _comparisons(self):
         from . import motion_options
         from .compare_config import MotionComparison
         from .nerf_config import SamplerConfig
 
-        base = motion_options.build(
-            MotionCommand(
-                clip=self.clip or ("builtin:hard",),
-                robot=self.robot,
-                envs=self.envs,
-                physics=self.physics,
-                steps=self.steps,
-                seed=self.seed,
-                set_=self.set_,
+        clips = self.clip or ("builtin:hard",)
+        groups = {"together": clips}
+        if self.apart:
+            named = compare_flags.by_name(clips, "clips")
+            groups = {name: (clip,) for name, clip in named.items()}
+        found = {}
+        for name, group in groups.items():
+            base = motion_options.build(
+                MotionCommand(
+                    clip=group,
+                    robot=self.robot,
+                    envs=self.envs,
+                    physics=self.physics,
+                    steps=self.steps,
+                    seed=self.seed,
+                    set_=self.set_,
+                )
             )
-        )
-        names = compare_flags.sampler_names(self.samplers)
-        comparison = MotionComparison(
-            base=base,
-            samplers=tuple(SamplerConfig(name=name) for name in names),
-            num_seeds=self.seeds,
-            target=self.target,
-        )
-        return comparison, {}
+            comparison = MotionComparison(
+                base=base,
+                samplers=tuple(
+                    SamplerConfig(name=sampler)
+                    for sampler in compare_flags.sampler_names(self.samplers)
+                ),
+                num_seeds=self.seeds,
+                target=self.target,
+            )
+            found[name] = (comparison, {})
+        return found

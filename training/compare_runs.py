@@ -27,8 +27,13 @@ def start(comparison: Comparison, folder: Path, **at_hand: Any) -> dict[str, Any
             "or choose another --out"
         )
     run_folder.check_writable(folder)
-    run_folder.write_json(folder / CONFIG_NAME, config_json.to_json(comparison))
+    write_config(comparison, folder)
     return go_on(comparison, folder, **at_hand)
+
+
+def write_config(comparison: Comparison, folder: Path) -> None:
+    """Writes what `resume` begins or goes on with."""
+    run_folder.write_json(folder / CONFIG_NAME, config_json.to_json(comparison))
 
 
 def resume(folder: Path, **at_hand: Any) -> dict[str, Any]:

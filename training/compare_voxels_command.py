@@ -58,10 +58,10 @@ class CompareVoxelsCommand:
         config_json.parse_assignments(self.set_, "--set")
         runtime.prepare()
         return compare_flags.run(
-            self._comparison, resume=self.resume, out=self.out, name="compare-voxels"
+            self._comparisons, resume=self.resume, out=self.out, name="compare-voxels"
         )
 
-    def _comparison(self):
+    def _comparisons(self):
         from . import voxels_options
         from .compare_config import VoxelsComparison
         from .nerf_config import SamplerConfig
@@ -85,4 +85,4 @@ class CompareVoxelsCommand:
             num_seeds=self.seeds,
             target=self.target,
         )
-        return comparison, {}
+        return {"world": (comparison, {})}

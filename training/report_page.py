@@ -129,6 +129,15 @@ def plots(drawings: Iterable[str]) -> str:
     )
 
 
+def links(targets: Iterable[tuple[str, str]]) -> str:
+    """A list of links: their texts and where they go, relative to the page."""
+    items = (
+        f'<li><a href="{html.escape(target)}">{html.escape(text)}</a></li>'
+        for text, target in targets
+    )
+    return f"<ul>{''.join(items)}</ul>"
+
+
 def details(title: str, text: str) -> str:
     """Text that unfolds on a click."""
     return (
