@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from . import compare_flags, config_json, runtime
+from . import compare_flags, runtime
 from .nerf_command import (
     Assignments,
     BackgroundChoice,
@@ -37,7 +37,8 @@ class CompareNerfCommand:
     """Folders of posed images, or synthetic:NAME. Several are compared one after the other, with
     one page over all."""
     samplers: str = "uniform,error_weighted"
-    """Names with commas between; the first is the baseline."""
+    """Names with commas between; the first is the baseline. LABEL=NAME gives one a name of its own,
+    so that the same sampler can be there with several settings."""
     seeds: int = 1
     """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
     steps: OptionalInt = None
@@ -61,7 +62,7 @@ class CompareNerfCommand:
     preset: PresetChoice = None
     """Settings by machine; auto takes gpu when JAX finds an accelerator."""
     set: Assignments = ()
-    """Any other setting, as for hardlight nerf; SAMPLER:NAME=VALUE sets one sampler's option."""
+    """Any other setting, as for hardlight nerf; LABEL:NAME=VALUE sets one sampler's option."""
     out: OptionalStr = None
     """Folder for the results. Default: runs/compare-SCENES, with a number when taken."""
     resume: OptionalStr = None
@@ -71,7 +72,7 @@ class CompareNerfCommand:
         """Compares, or goes on comparing."""
         if bool(self.data) == (self.resume is not None):
             raise ValueError("say either --data FOLDER ..., to start, or --resume COMPARISON")
-        self._sampler_options()
+        compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set)
         runtime.prepare()
         names = compare_flags.by_name(self.data, "data")
         return compare_flags.run(
@@ -88,8 +89,9 @@ class CompareNerfCommand:
     def _comparison(self, data: str):
         from . import nerf_options
         from .compare_config import NerfComparison
-        from .nerf_config import OutputConfig, SamplerConfig, SamplerOption
+        from .nerf_config import OutputConfig
 
+        names = compare_flags.sampler_names(self.samplers)
         command = NerfCommand(
             data=data,
             steps=self.steps,
@@ -101,11 +103,10 @@ class CompareNerfCommand:
             size=self.size,
             views=self.views,
             preset=self.preset,
-            set_=tuple(item for item in self.set if ":" not in item.split("=", 1)[0]),
+            set_=compare_flags.split_options(names, self.set)[0],
         )
         scene = nerf_options.load(command)
         base = nerf_options.build(command, scene.train.kind)
-        options = self._sampler_options()
         comparison = NerfComparison(
             # samplers are compared at equal steps too, so none may plan its own
             base=dataclasses.replace(
@@ -114,33 +115,8 @@ class CompareNerfCommand:
                 loop=dataclasses.replace(base.loop, fill_seconds=False),
                 train=dataclasses.replace(base.train, track_seen=True),
             ),
-            samplers=tuple(
-                SamplerConfig(
-                    name=name,
-                    options=tuple(
-                        SamplerOption(name=option, value=config_json.parse_value(text))
-                        for option, text in options.get(name, {}).items()
-                    ),
-                )
-                for name in compare_flags.sampler_names(self.samplers)
-            ),
+            samplers=compare_flags.samplers(self.samplers, self.set),
             num_seeds=self.seeds,
             target=self.target,
         )
         return comparison, {"scene": scene}
-
-    def _sampler_options(self) -> dict[str, dict[str, str]]:
-        """Sorts SAMPLER:NAME=VALUE words by sampler.
-
-        Raises:
-          ValueError: for a sampler that is not compared.
-        """
-        names = compare_flags.sampler_names(self.samplers)
-        found: dict[str, dict[str, str]] = {}
-        for name, value in config_json.parse_assignments(self.set, "--set").items():
-            sampler, is_option, option = name.partition(":")
-            if is_option:
-                if sampler not in names:
-                    raise ValueError(f"--set {name}: {sampler} is not among the samplers compared")
-                found.setdefault(sampler, {})[option] = value
-        return found

@@ -29,7 +29,7 @@ class Comparison:
 
     def __post_init__(self):
         """Refuses comparisons of nothing with nothing."""
-        names = [sampler.name for sampler in self.samplers]
+        names = [sampler.title for sampler in self.samplers]
         if len(names) < 2 or len(set(names)) != len(names):
             raise ValueError(
                 f"a comparison needs two or more different samplers, got {', '.join(names)}"
@@ -87,4 +87,4 @@ class MotionComparison(Comparison):
 
 def run_name(job: Any) -> str:
     """Folder of a run within the comparison's folder."""
-    return f"{job.sampler.name}/seed-{job.seed}"
+    return f"{job.sampler.title}/seed-{job.seed}"

@@ -1,17 +1,78 @@
 """What the `compare` commands have in common."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import config_json
+
 if TYPE_CHECKING:
     from .compare_config import Comparison
+    from .nerf_config import SamplerConfig
 
 
-def sampler_names(text: str) -> list[str]:
-    """Splits the names given to --samplers."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+def sampler_names(text: str) -> dict[str, str]:
+    """Reads --samplers: the samplers' names, each by what the comparison calls it.
+
+    Raises:
+      ValueError: for a label twice, or one that cannot be a folder's name.
+    """
+    found: dict[str, str] = {}
+    for word in text.split(","):
+        label, is_labelled, name = (part.strip() for part in word.partition("="))
+        if not label:
+            continue
+        if label in found:
+            raise ValueError(f"--samplers: {label} is there twice; tell them apart: LABEL={label}")
+        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", label):
+            raise ValueError(f"--samplers: {label!r} cannot name a folder")
+        found[label] = name if is_labelled else label
+    return found
+
+
+def split_options(
+    names: Iterable[str], assignments: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
+    """Parts what is set for every run from what is set for one sampler (LABEL:NAME=VALUE).
+
+    Raises:
+      ValueError: for a label that is not compared, or a word that is no assignment.
+    """
+    known, shared = set(names), []
+    options: dict[str, dict[str, str]] = {}
+    for name, value in config_json.parse_assignments(assignments, "--set").items():
+        label, is_option, option = name.partition(":")
+        if not is_option:
+            shared.append(f"{name}={value}")
+        elif label in known:
+            options.setdefault(label, {})[option] = value
+        else:
+            raise ValueError(f"--set {name}: {label} is not among the samplers compared")
+    return tuple(shared), options
+
+
+def samplers(names: str, assignments: Sequence[str]) -> "tuple[SamplerConfig, ...]":
+    """Builds what is compared, from --samplers and --set.
+
+    Raises:
+      ValueError: as `sampler_names` and `split_options` do.
+    """
+    from .nerf_config import SamplerConfig, SamplerOption
+
+    named = sampler_names(names)
+    _, options = split_options(named, assignments)
+    return tuple(
+        SamplerConfig(
+            name=name,
+            label="" if label == name else label,
+            options=tuple(
+                SamplerOption(name=option, value=config_json.parse_value(text))
+                for option, text in options.get(label, {}).items()
+            ),
+        )
+        for label, name in named.items()
+    )
 
 
 def run(

@@ -231,7 +231,7 @@ def _pictures(
         path = RunFolder(folder / run_name(job)).images / file
         if path.is_file():
             with Image.open(path) as picture:
-                found.append((job.sampler.name, np.asarray(picture.convert("RGB"))))
+                found.append((job.sampler.title, np.asarray(picture.convert("RGB"))))
     return found
 
 

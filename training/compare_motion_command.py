@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from . import compare_flags, config_json, runtime
+from . import compare_flags, runtime
 from .motion_command import MotionCommand, PhysicsChoice
 from .nerf_command import Assignments, OptionalInt, OptionalStr
 
@@ -33,7 +33,8 @@ class CompareMotionCommand:
     robot: OptionalStr = None
     """As for hardlight motion."""
     samplers: str = "uniform,failure_bins"
-    """Names with commas between; the first is the baseline."""
+    """Names with commas between; the first is the baseline. LABEL=NAME gives one a name of its own,
+    so that the same sampler can be there with several settings."""
     seeds: int = 1
     """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
     steps: int = 100
@@ -47,7 +48,7 @@ class CompareMotionCommand:
     seed: OptionalInt = None
     """The first seed. Default 0."""
     set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
-    """Any other setting, as for hardlight motion."""
+    """Any other setting, as for hardlight motion; LABEL:NAME=VALUE sets one sampler's option."""
     out: OptionalStr = None
     """Folder for the results. Default: runs/compare-motion, with a number when taken."""
     resume: OptionalStr = None
@@ -57,7 +58,7 @@ class CompareMotionCommand:
         """Compares, or goes on comparing."""
         if self.steps < 1:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
-        config_json.parse_assignments(self.set_, "--set")
+        compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)
         runtime.prepare()
         return compare_flags.run(
             self._comparisons, resume=self.resume, out=self.out, name="compare-motion"
@@ -66,13 +67,14 @@ class CompareMotionCommand:
     def _comparisons(self):
         from . import motion_options
         from .compare_config import MotionComparison
-        from .nerf_config import SamplerConfig
 
         clips = self.clip or ("builtin:hard",)
         groups = {"together": clips}
         if self.apart:
             named = compare_flags.by_name(clips, "clips")
             groups = {name: (clip,) for name, clip in named.items()}
+        names = compare_flags.sampler_names(self.samplers)
+        shared, _ = compare_flags.split_options(names, self.set_)
         found = {}
         for name, group in groups.items():
             base = motion_options.build(
@@ -83,15 +85,12 @@ class CompareMotionCommand:
                     physics=self.physics,
                     steps=self.steps,
                     seed=self.seed,
-                    set_=self.set_,
+                    set_=shared,
                 )
             )
             comparison = MotionComparison(
                 base=base,
-                samplers=tuple(
-                    SamplerConfig(name=sampler)
-                    for sampler in compare_flags.sampler_names(self.samplers)
-                ),
+                samplers=compare_flags.samplers(self.samplers, self.set_),
                 num_seeds=self.seeds,
                 target=self.target,
             )

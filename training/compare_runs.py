@@ -80,7 +80,7 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
     kind = compare_kinds.of(comparison)
     jobs = sorted(comparison.runs(), key=lambda job: job.seed)
     groups = {
-        sampler.name: [summaries[run_name(job)] for job in jobs if job.sampler == sampler]
+        sampler.title: [summaries[run_name(job)] for job in jobs if job.sampler == sampler]
         for sampler in comparison.samplers
     }
     every_curve = [summary["curve"] for summary in summaries.values()]
@@ -131,7 +131,7 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
             for name, values in measured.items()
         },
         "verdicts": [
-            _verdict(kind, name, comparison.samplers[0].name, quantity, what, measured)
+            _verdict(kind, name, comparison.samplers[0].title, quantity, what, measured)
             for name in list(groups)[1:]
             for quantity, what in (
                 ("at_equal_steps", f"{kind.metric} at equal steps ({steps:,.0f})"),

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from . import compare_flags, config_json, runtime
+from . import compare_flags, runtime
 from .nerf_command import Assignments, OptionalFloat, OptionalInt, OptionalStr
 from .voxels_command import VoxelsCommand
 
@@ -33,7 +33,8 @@ class CompareVoxelsCommand:
     ] = None
     """What pulls at the pictures; only what has a truth can be compared."""
     samplers: str = "uniform,views_rounds,views"
-    """Names with commas between; the first is the baseline."""
+    """Names with commas between; the first is the baseline. LABEL=NAME gives one a name of its own,
+    so that the same sampler can be there with several settings."""
     seeds: int = 1
     """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
     steps: OptionalInt = None
@@ -47,7 +48,7 @@ class CompareVoxelsCommand:
     seed: OptionalInt = None
     """The first seed. Default 0."""
     set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
-    """Any other setting, as for hardlight voxels."""
+    """Any other setting, as for hardlight voxels; LABEL:NAME=VALUE sets one sampler's option."""
     out: OptionalStr = None
     """Folder for the results. Default: runs/compare-voxels, with a number when taken."""
     resume: OptionalStr = None
@@ -55,7 +56,7 @@ class CompareVoxelsCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        config_json.parse_assignments(self.set_, "--set")
+        compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)
         runtime.prepare()
         return compare_flags.run(
             self._comparisons, resume=self.resume, out=self.out, name="compare-voxels"
@@ -64,8 +65,9 @@ class CompareVoxelsCommand:
     def _comparisons(self):
         from . import voxels_options
         from .compare_config import VoxelsComparison
-        from .nerf_config import SamplerConfig
 
+        names = compare_flags.sampler_names(self.samplers)
+        shared, _ = compare_flags.split_options(names, self.set_)
         base = voxels_options.build(
             VoxelsCommand(
                 map=self.map,
@@ -75,13 +77,12 @@ class CompareVoxelsCommand:
                 views=self.views,
                 size=self.size,
                 seed=self.seed,
-                set_=self.set_,
+                set_=shared,
             )
         )
-        names = compare_flags.sampler_names(self.samplers)
         comparison = VoxelsComparison(
             base=base,
-            samplers=tuple(SamplerConfig(name=name) for name in names),
+            samplers=compare_flags.samplers(self.samplers, self.set_),
             num_seeds=self.seeds,
             target=self.target,
         )

@@ -53,6 +53,13 @@ class SamplerConfig:
 
     name: str = "uniform"
     options: tuple[SamplerOption, ...] = ()
+    label: str = ""
+    """What a comparison calls it; empty: its name."""
+
+    @property
+    def title(self) -> str:
+        """What it is called in folders and tables."""
+        return self.label or self.name
 
     def as_dict(self) -> dict[str, OptionValue]:
         """Settings by name."""

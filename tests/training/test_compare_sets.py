@@ -108,3 +108,24 @@ def test_data_sets_are_named_by_their_last_part():
     assert named == {"lego": "a/lego/", "detail": "synthetic:detail", "b-c.csv": "b c.csv"}
     with pytest.raises(ValueError, match="share the folder lego"):
         compare_flags.by_name(["a/lego", "b/lego/"], "data")
+
+
+def test_samplers_are_labelled_and_have_options_of_their_own():
+    words = ("num_steps=5", "raw:correction=0.0", "uniform:batch_size=3")
+    names = compare_flags.sampler_names("uniform, raw=error_weighted,error_weighted")
+    assert names == {
+        "uniform": "uniform",
+        "raw": "error_weighted",
+        "error_weighted": "error_weighted",
+    }
+    shared, _ = compare_flags.split_options(names, words)
+    assert shared == ("num_steps=5",)
+    made = compare_flags.samplers("uniform,raw=error_weighted,error_weighted", words)
+    assert [sampler.title for sampler in made] == list(names)
+    assert made[1].as_dict() == {"correction": 0.0}
+    assert made[2].as_dict() == {}
+    for text, message in (("uniform,uniform", "twice"), ("a/b=uniform", "cannot name")):
+        with pytest.raises(ValueError, match=message):
+            compare_flags.sampler_names(text)
+    with pytest.raises(ValueError, match="not among"):
+        compare_flags.split_options(names, ("sharp:focus=2",))
