@@ -219,7 +219,8 @@ def learn(
 
     Returns:
       The learner, and means over all updates: policy_loss, value_loss, entropy, kl, clipped (share
-      of ratios beyond the clip), gradient_norm; then learning_rate, std and mean reward.
+      of ratios beyond the clip), gradient_norm (of the updates made; NaN if there was none) and
+      updates_left_out (a share); then learning_rate, std and mean reward.
     Raises:
       ValueError: when traced with a rollout that does not divide into the minibatches.
     Bad input: updates whose gradient is not finite are left out.
@@ -264,7 +265,10 @@ def learn(
 
     first = (learner.params, learner.optimizer, learner.learning_rate)
     (params, optimizer, rate), parts = jax.lax.scan(update, first, order)
+    good = parts.pop("is_good")
     metrics = {name: jnp.mean(values) for name, values in parts.items()}
+    metrics["gradient_norm"] = jnp.sum(parts["gradient_norm"]) / jnp.sum(good)
+    metrics["updates_left_out"] = 1.0 - jnp.mean(good)
     metrics["learning_rate"] = rate
     metrics["std"] = jnp.mean(jnp.exp(params.log_std))
     metrics["reward"] = jnp.mean(rollout.reward)
@@ -302,7 +306,8 @@ def _update(
     new = jax.tree.map(lambda p, s: p - jnp.where(is_good, rate * s, 0.0), params, steps)
     new = new._replace(log_std=jnp.maximum(new.log_std, math.log(config.least_std)))
     moved = jax.tree.map(lambda a, b: jnp.where(is_good, a, b), moved, optimizer)
-    return (new, moved, rate), {**terms, "gradient_norm": jnp.where(is_good, norm, 0.0)}
+    told = {"gradient_norm": jnp.where(is_good, norm, 0.0), "is_good": is_good.astype(jnp.float32)}
+    return (new, moved, rate), {**terms, **told}
 
 
 def _loss(

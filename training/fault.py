@@ -20,7 +20,7 @@ class FaultError(RuntimeError):
 
 
 def save_fault(
-    folder: RunFolder, state: Any, *, step: int, values: dict[str, float], advice: str
+    folder: RunFolder, state: Any, *, step: int, values: dict[str, Any], advice: str
 ) -> FaultError:
     """Saves the state of a faulty step, apart from the checkpoints, which stay good.
 
@@ -41,13 +41,19 @@ def save_fault(
     )
 
 
-def check_finite(folder: RunFolder, state: Any, *, step: int, values: dict[str, float]) -> None:
-    """Stops a run whose metrics are not finite; going on starts at its last good checkpoint.
+def check_finite(
+    folder: RunFolder, state: Any, *, step: int, values: dict[str, float], learned: Any = ()
+) -> None:
+    """Stops a run that is not finite; going on starts at its last good checkpoint.
 
+    Args:
+      values: the step's metrics, of what was before it.
+      learned: the part of the state that is learned, as it is after the step.
     Raises:
-      FaultError: naming the metrics, after the state was saved.
+      FaultError: naming the metrics and arrays, after the state was saved.
     """
-    bad = {name: value for name, value in values.items() if not np.isfinite(value)}
+    bad: dict[str, Any] = {name: value for name, value in values.items() if not np.isfinite(value)}
+    bad |= {f"learned {name}": f"in {count} of {size}" for name, count, size in not_finite(learned)}
     if bad:
         advice = (
             f"The last good checkpoint is in {folder.checkpoints}. The usual cause is too high a "

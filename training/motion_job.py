@@ -182,7 +182,7 @@ def _loop(
         progress.train_seconds += time.perf_counter() - clock
         progress.cpu_seconds += time.process_time() - cpu
         progress.step += 1
-        fault.check_finite(folder, state, step=progress.step, values=values)
+        fault.check_finite(folder, state, step=progress.step, values=values, learned=state.learner)
         is_last = _is_done(setup, progress)
         if is_last or progress.step % loop.log_every == 0:
             counts = {

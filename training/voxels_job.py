@@ -185,7 +185,7 @@ def _loop(
         if is_look or progress.step % loop.log_every == 0:
             values = _numbers(metrics)
             progress.train_seconds += time.perf_counter() - clock
-            fault.check_finite(folder, state, step=progress.step, values=values)
+            fault.check_finite(folder, state, step=progress.step, values=values, learned=state.grid)
             log.write(
                 progress.step,
                 {"seconds": progress.train_seconds, **values, **evaluator.statistics(state.grid)},
@@ -202,7 +202,9 @@ def _loop(
             clock = time.perf_counter()
     jax.block_until_ready(state)
     # a run may be stopped between two looks at its metrics
-    fault.check_finite(folder, state, step=progress.step, values=_numbers(metrics))
+    fault.check_finite(
+        folder, state, step=progress.step, values=_numbers(metrics), learned=state.grid
+    )
     progress.train_seconds += time.perf_counter() - clock
     saver.save(progress.step, state, dataclasses.asdict(progress))
     return state

@@ -101,9 +101,10 @@ def _view(
     image: ColmapImage, path: Path, intrinsics: Intrinsics, row_of: dict[int, int], source: Path
 ) -> View:
     numbers = np.concatenate([image.quaternion, image.translation])
-    if not np.all(np.isfinite(numbers)) or np.linalg.norm(image.quaternion) < 1e-9:
+    if not np.all(np.abs(numbers) <= _FARTHEST) or np.linalg.norm(image.quaternion) < 1e-9:
         raise ValueError(
-            f"{source}: image {image.name}: pose must be finite, got {numbers.tolist()}"
+            f"{source}: image {image.name}: pose must be finite and below {_FARTHEST:g}, "
+            f"got {numbers.tolist()}"
         )
     kept = np.array([int(point) in row_of for point in image.point], bool)
     rows = np.array([row_of[int(point)] for point in image.point[kept]], np.int64)

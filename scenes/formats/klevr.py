@@ -14,6 +14,8 @@ from .capture import Capture, View
 from .intrinsics import Intrinsics, check_intrinsics
 from .json_files import Fields, read_json
 
+_LARGEST = 1e12
+
 
 def is_klevr(folder: Path) -> bool:
     """Whether a folder holds a KLEVR scene."""
@@ -38,7 +40,8 @@ def read_klevr(folder: Path) -> Capture:
             f"got {len(quaternions)}"
         )
     size = np.array([meta.positive("width"), meta.positive("height")])
-    focal = camera.positive("focal_length") / camera.positive("sensor_width") * size[0]
+    with np.errstate(over="ignore"):  # refused as infinite below
+        focal = camera.positive("focal_length") / camera.positive("sensor_width") * size[0]
     intrinsics = Intrinsics(np.full(2, focal), 0.5 * size, np.zeros(8), size)
     check_intrinsics(intrinsics, camera.where("focal_length"))
     bad = np.flatnonzero(np.linalg.norm(quaternions, axis=1) < 1e-9)
@@ -92,6 +95,8 @@ def _table(fields: Fields, name: str, width: int) -> Float[np.ndarray, "rows col
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if bad.size:
         raise ValueError(f"{fields.where(name)}[{bad[0]}] must be finite")
+    if np.abs(table).max() > _LARGEST:
+        raise ValueError(f"{fields.where(name)} must be below {_LARGEST:g}")
     return table
 
 

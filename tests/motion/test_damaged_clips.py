@@ -140,7 +140,7 @@ def test_damaged_clips_are_read_or_refused_by_name(cases, name, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=5000)
+@settings(max_examples=3000)
 @given(data=st.data())
 def test_thousands_of_damaged_clips_are_read_or_refused_by_name(cases, name, data):
     _damage(cases, name, data)

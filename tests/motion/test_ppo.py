@@ -115,7 +115,10 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     learner = ppo.init_learner(SMALL, jax.random.key(0), actor_size=2, critic_size=2, num_actions=3)
     rollout = _bandit_rollout(SMALL, jax.random.key(1), learner, jnp.zeros(3))
     broken = rollout._replace(reward=rollout.reward.at[0, 0].set(jnp.nan))
-    after, _ = ppo.learn(SMALL, jax.random.key(2), learner, broken)
+    after, metrics = ppo.learn(SMALL, jax.random.key(2), learner, broken)
+    # a run that learns nothing is stopped by this, see `training.fault`
+    assert np.isnan(metrics["gradient_norm"])
+    assert float(metrics["updates_left_out"]) == 1.0
     for old, new in zip(
         jax.tree.leaves(learner.params), jax.tree.leaves(after.params), strict=True
     ):

@@ -139,7 +139,7 @@ def test_damaged_captures_are_read_or_refused_by_name(captures, name, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(data=st.data())
 def test_thousands_of_damaged_captures_are_read_or_refused_by_name(captures, name, data):
     _damage(name, captures, data)

@@ -3,10 +3,12 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from benchmarks.faults import FLAGS
 from training import checkpoints, run_folder
 from training.checkpoints import Saver
 
@@ -14,15 +16,36 @@ from training.checkpoints import Saver
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 4 MB."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("mounting a small file system needs root")
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this system lets nobody mount a file system")
+    _mount("size=4m", place)
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def locked_disk(tmp_path):
+    """A file system nobody may write to, not even root."""
+    place = tmp_path / "locked"
+    place.mkdir()
+    _mount("ro", place)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _mount(options, place):
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a file system")
+
+
+def _hardlight(*words):
+    """Runs a command; its exit code and what it said of errors."""
+    command = [sys.executable, "-m", "training.cli", *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    return ended.returncode, " ".join(ended.stderr.split())
 
 
 def random_state(size):
@@ -54,3 +77,35 @@ def test_a_json_file_is_whole_or_as_it_was(small_disk):
     with pytest.raises(OSError, match="summary"):
         run_folder.write_json(path, {"step": 2, "curve": "9" * 2**23})
     assert run_folder.read_json(path) == {"step": 1}
+
+
+def test_a_folder_nobody_may_write_to_is_named(locked_disk):
+    with pytest.raises(OSError, match=f"output folder {locked_disk}/run cannot be written to"):
+        run_folder.create(locked_disk / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", FLAGS)
+def test_every_job_says_where_it_may_not_write(locked_disk, job):
+    code, said = _hardlight(job, *FLAGS[job], "--out", locked_disk / "run")
+    assert code == 2
+    assert f"output folder {locked_disk}/run cannot be written to: Read-only file system" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("free", [8, 200])
+@pytest.mark.parametrize("job", FLAGS)
+def test_every_job_says_when_its_disk_is_full_and_goes_on_when_it_is_not(small_disk, job, free):
+    """`free` kilobytes are enough for the config, or for a few checkpoints."""
+    filler, out = small_disk / "filler", small_disk / "run"
+    filler.write_bytes(bytes((4 << 20) - (free << 10)))
+    code, said = _hardlight(job, *FLAGS[job], "--out", out)
+    assert code == 2, said
+    assert str(small_disk) in said
+    assert "Traceback" not in said
+    filler.unlink()
+    again = ("--resume", out) if (out / "config.json").exists() else (*FLAGS[job], "--out", out)
+    code, said = _hardlight(job, *again)
+    assert code == 0, said
+    assert run_folder.read_json(out / "summary.json")["job"] == job

@@ -66,3 +66,11 @@ def test_a_fault_is_kept_apart_from_the_checkpoints(tmp_path):
         check_finite(folder, bad, step=4, values={"loss": 1.0, "reward": float("nan")})
     assert checkpoints.restore(folder.checkpoints, bad).step == 3
     np.testing.assert_array_equal(checkpoints.restore(folder.fault, bad).state["a"], bad["a"])
+
+
+def test_a_state_that_is_not_finite_is_a_fault_though_its_metrics_are_fine(tmp_path):
+    folder = RunFolder(tmp_path)
+    learned = {"grid": jnp.array([1.0, jnp.nan, jnp.inf]), "count": jnp.arange(2)}
+    with pytest.raises(FaultError, match=r"step 2 was not finite \(learned grid in 2 of 3\)"):
+        check_finite(folder, learned, step=2, values={"loss": 1.0}, learned=learned)
+    check_finite(folder, learned, step=2, values={"loss": 1.0}, learned=learned["count"])

@@ -20,6 +20,7 @@ from training import (
     motion_setup,
 )
 from training.compare_config import MotionComparison
+from training.fault import FaultError
 from training.motion_command import MotionCommand
 from training.motion_config import MotionJob, MotionLoop, MotionSource
 from training.motion_setup import LoadedMotion
@@ -87,6 +88,43 @@ def test_a_run_writes_everything_and_a_resumed_one_ends_bit_for_bit_the_same(tmp
     setup = motion_setup.prepare(small_job())
     states = [
         checkpoints.restore(RunFolder(folder).checkpoints, motion_setup.first_state(setup)).state
+        for folder in (whole, part)
+    ]
+    for one, other in zip(*(jax.tree.leaves(state) for state in states), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+@pytest.mark.slow
+def test_a_policy_gone_nan_is_not_kept_and_the_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
+    """Metrics tell of what was before a step, so its last good checkpoint was overwritten once."""
+    job = small_job()
+    job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, checkpoint_seconds=1e-6))
+    real = motion_setup.make_step
+
+    def poisoned(setup):
+        step = real(setup)
+
+        def lose_its_mind(state):
+            state, metrics = step(state)
+            if int(state.iteration) == 3:
+                params = jax.tree.map(lambda leaf: leaf * np.nan, state.learner.params)
+                state = state._replace(learner=state.learner._replace(params=params))
+            return state, metrics
+
+        return lose_its_mind
+
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    with monkeypatch.context() as patch:
+        patch.setattr(motion_setup, "make_step", poisoned)
+        with pytest.raises(FaultError, match=r"step 3 was not finite \(learned params"):
+            motion_job.start(job, out=str(part))
+    assert checkpoints.steps(RunFolder(part).checkpoints)[0] == 2
+    assert checkpoints.steps(RunFolder(part).fault) == [3]
+    motion_job.resume(str(part))
+    motion_job.start(job, out=str(whole))
+    template = motion_setup.first_state(motion_setup.prepare(job))
+    states = [
+        checkpoints.restore(RunFolder(folder).checkpoints, template).state
         for folder in (whole, part)
     ]
     for one, other in zip(*(jax.tree.leaves(state) for state in states), strict=True):

@@ -137,7 +137,7 @@ def test_damaged_files_are_read_or_refused_by_name(whole, folder, name, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=5000)
+@settings(max_examples=3000)
 @given(data=st.data())
 def test_thousands_of_damaged_files_are_read_or_refused_by_name(whole, folder, name, data):
     _damage(name, whole, folder, data)

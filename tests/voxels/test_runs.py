@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from training import checkpoints, config_json, run_folder, voxels_job, voxels_setup
+from training.fault import FaultError
 from training.interrupts import StopRequest
 from training.voxels_command import VoxelsCommand
 from training.voxels_config import VoxelsJob
@@ -60,6 +61,37 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, mon
     summaries = [run_folder.read_json(path / "summary.json")["final"] for path in (whole, broken)]
     assert summaries[0] == summaries[1]
     assert "export gap" in (broken / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_world_gone_nan_is_not_kept_and_the_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
+    """Metrics tell of what was before a step, so its last good checkpoint was overwritten once."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    settings = SMALL | {"set_": (*SMALL["set_"], "loop.checkpoint_seconds=0.000001")}
+    real = voxels_job._make_step
+
+    def poisoned(setup):
+        step = real(setup)
+
+        def lose_its_mind(state):
+            state, metrics = step(state)
+            if int(state.step) == 4:
+                state = state._replace(grid=jax.tree.map(lambda leaf: leaf * np.nan, state.grid))
+            return state, metrics
+
+        return lose_its_mind
+
+    with monkeypatch.context() as patch:
+        patch.setattr(voxels_job, "_make_step", poisoned)
+        with pytest.raises(FaultError, match=r"step 4 was not finite \(learned occupancy_logits"):
+            VoxelsCommand(out=str(part), **settings).run()
+    assert last_state(part).step == 2
+    VoxelsCommand(resume=str(part)).run()
+    VoxelsCommand(out=str(whole), **settings).run()
+    for a, b in zip(
+        *(jax.tree.leaves(last_state(path).state) for path in (whole, part)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow
