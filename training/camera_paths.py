@@ -1,13 +1,12 @@
 """Camera paths: an orbit around what the cameras look at, and paths from a file."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from scenes.cameras import Cameras, make_cameras
+from scenes.formats.json_files import read_json_value
 from scenes.posed_images import PosedImages, validate_poses
 from scenes.rotations import look_at
 
@@ -76,10 +75,7 @@ def read_path(path: Path, posed: PosedImages) -> Cameras:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such camera path")
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    values = read_json_value(path)
     frames = values.get("frames") if isinstance(values, dict) else None
     if not isinstance(frames, list) or not frames:
         raise ValueError(f"{path}: frames must be a list of at least one camera")
@@ -89,7 +85,7 @@ def read_path(path: Path, posed: PosedImages) -> Cameras:
         matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
         try:
             pose = np.asarray(matrix, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pose = np.zeros(())
         if pose.shape != (4, 4):
             raise ValueError(f"{path}: {field} must be a 4 x 4 matrix")

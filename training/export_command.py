@@ -46,7 +46,7 @@ class ExportCommand:
         from . import run_folder
 
         folder = run_folder.existing(self.run_folder)
-        kind = run_folder.read_json(folder.config).get("config", {}).get("job")
+        kind = run_folder.job_of(run_folder.read_json(folder.config))
         if kind == "nerf":
             from . import nerf_export
 

@@ -76,9 +76,7 @@ def read_job(folder: RunFolder) -> MotionJob:
     Raises:
       FileNotFoundError, ValueError: when the folder holds no motion run.
     """
-    stored = run_folder.read_json(folder.config)
-    if stored.get("config", {}).get("job") != "motion":
-        raise ValueError(f"{folder.config}: not a motion run")
+    stored = run_folder.read_config(folder, "motion")
     return config_json.from_json(MotionJob, stored["config"], str(folder.config))
 
 

@@ -20,7 +20,7 @@ def is_motion(path: str) -> bool:
     config = run_folder.RunFolder(Path(path)).config
     if not config.is_file():
         return False
-    return run_folder.read_json(config).get("config", {}).get("job") == "motion"
+    return run_folder.job_of(run_folder.read_json(config)) == "motion"
 
 
 class Player:

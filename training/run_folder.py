@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scenes.formats import json_files
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -146,10 +148,23 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: must hold a JSON object, got {type(values).__name__}")
-    return values
+    return json_files.read_json(path).values
+
+
+def read_config(folder: RunFolder, job: str) -> dict[str, Any]:
+    """Reads what a run of one job was asked to do, with what stands beside it.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file, when it holds no run of that job.
+    """
+    stored = read_json(folder.config)
+    if job_of(stored) != job:
+        raise ValueError(f"{folder.config}: not a {job} run")
+    return stored
+
+
+def job_of(stored: dict[str, Any]) -> str | None:
+    """Which job a run's config.json is of; None if it does not say."""
+    config = stored.get("config")
+    job = config.get("job") if isinstance(config, dict) else None
+    return job if isinstance(job, str) else None

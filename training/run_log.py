@@ -61,14 +61,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and not line.endswith(b"\n"):
                 return
             raise ValueError(f"{path}: line {number} is not valid JSON: {error}") from error
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            raise ValueError(f"{path}: line {number} is no row of metrics, it has no step")
+        yield row
 
 
 def keep_rows(path: Path, *, last_step: int) -> None:

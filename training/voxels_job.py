@@ -72,9 +72,7 @@ def resume(path: str) -> dict[str, Any]:
         checkpoints are damaged.
     """
     folder = run_folder.existing(path)
-    stored = run_folder.read_json(folder.config)
-    if stored.get("config", {}).get("job") != "voxels":
-        raise ValueError(f"{folder.config}: not a block-world run")
+    stored = run_folder.read_config(folder, "voxels")
     job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
     run_folder.check_writable(folder.path)
     setup = voxels_setup.prepare(job)

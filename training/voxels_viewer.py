@@ -1,6 +1,5 @@
 """The web viewer of block worlds: a map, or a run's map at its start and its end, as a mesh."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -71,10 +70,10 @@ def is_voxels(path: str) -> bool:
     if Path(path).suffix == ".json":
         return True
     try:
-        stored = json.loads((Path(path) / "config.json").read_text())
-        return stored["config"]["job"] == "voxels"
-    except (OSError, ValueError, KeyError, TypeError):
+        stored = run_folder.read_json(Path(path) / "config.json")
+    except (OSError, ValueError):
         return False
+    return run_folder.job_of(stored) == "voxels"
 
 
 def load_maps(path: str) -> dict[str, BlockMap]:
@@ -87,7 +86,7 @@ def load_maps(path: str) -> dict[str, BlockMap]:
     if Path(path).suffix == ".json":
         return {Path(path).name: _read(path, names)}
     folder = run_folder.existing(path)
-    stored = run_folder.read_json(folder.config)
+    stored = run_folder.read_config(folder, "voxels")
     job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
     exported = folder.path / "map_optimized.json"
     if not exported.is_file():
