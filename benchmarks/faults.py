@@ -78,7 +78,7 @@ def kill_and_resume(job: str, folder: Path, *, num_kills: int, seed: int = 0) ->
     rows = _rows(alone)
     counts: dict[str, Any] = {"injected": 0, "survived": 0, "lost": 0, "repeated": 0}
     counts["moments"] = dict.fromkeys(MOMENTS, 0)
-    mode, kills = "start", []
+    mode, attempts = "start", []
     for number in range(num_kills):
         moment = MOMENTS[number % len(MOMENTS)]
         # the share of the rows after which to strike grows, so that every kill meets new ground
@@ -89,14 +89,15 @@ def kill_and_resume(job: str, folder: Path, *, num_kills: int, seed: int = 0) ->
             counts["injected"] += 1
             counts["moments"][moment] += 1
             found = checkpoints.steps(RunFolder(killed).checkpoints)
-            said = _words(killed).stat().st_size
-            kills.append((found[0] if found else 0, _last_step(killed), said))
-        if RunFolder(killed).config.exists():
-            mode = "resume"
+            checkpoint = found[0] if found else 0
+            counts["repeated"] += max(0, _last_step(killed) - checkpoint)
+            attempts.append((checkpoint, _words(killed).stat().st_size))
+        mode = "resume" if RunFolder(killed).config.exists() else "start"
+        if mode == "start":
+            attempts.clear()  # nothing was there yet to be lost
     _wait(_launch(job, mode, killed), lambda: False, "the last attempt", killed)
-    for checkpoint, logged, said in kills:
+    for checkpoint, said in attempts:
         counts["lost"] += checkpoint - _went_on(killed, said)
-        counts["repeated"] += max(0, logged - checkpoint)
     is_same = _rows(killed) == rows and _final(killed) == _final(alone)
     counts["survived"] = counts["injected"] if is_same else 0
     return {**counts, "is_same_end": is_same, "rows": len(rows)}

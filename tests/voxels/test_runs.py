@@ -83,7 +83,9 @@ def test_a_world_gone_nan_is_not_kept_and_the_run_goes_on_as_if_it_had_not(tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(voxels_job, "_make_step", poisoned)
-        with pytest.raises(FaultError, match=r"step 4 was not finite \(learned occupancy_logits"):
+        with pytest.raises(
+            FaultError, match=r"step 4 was not finite \(learned occupancy logits in 125"
+        ):
             VoxelsCommand(out=str(part), **settings).run()
     assert last_state(part).step == 2
     VoxelsCommand(resume=str(part)).run()
