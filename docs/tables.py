@@ -247,6 +247,97 @@ def motion_testbed_table() -> str:
     return _table(["scenario", *(f"`{name}`" for name in names)], rows)
 
 
+def image_fitting_table() -> str:
+    """One picture fitted with every way to choose pixels, paired seeds."""
+    pictures = read("image_fitting_cpu")["pictures"]
+    rows, where = [], []
+    for picture, found in pictures.items():
+        for name, values in found["samplers"].items():
+            steps, seconds = values["at_steps"], values["at_seconds"]
+            last = list(steps)[-1]
+            rows.append(
+                [
+                    picture,
+                    name,
+                    *(_spread(value) for value in steps.values()),
+                    _gain(steps[last]),
+                    f"{values['cpu_seconds']['mean']:.0f}",
+                    *(_gain(value) for value in seconds.values()),
+                ]
+            )
+            errors = values["errors"]
+            where.append(
+                [
+                    picture,
+                    name,
+                    *(f"{errors[key]:.2f}" for key in ("psnr_flat", "psnr_fine", "median")),
+                    *(f"{errors[key]:.0f}" for key in ("percentile_99", "worst")),
+                    f"{100 * errors['share_of_worst_percent']:.0f} %",
+                ]
+            )
+    marks = [f"{int(mark) // 1000}k" for mark in found["seconds_of_uniform"]]
+    head = ["picture", "pixels by", *(f"PSNR at {mark}" for mark in marks)]
+    head += [f"gain at {marks[-1]}", "CPU s", *(f"gain in the time of {mark}" for mark in marks)]
+    head_where = ["picture", "pixels by", "PSNR, flat half", "PSNR, fine half", "median error"]
+    head_where += ["99th percentile", "worst", "squared error in the worst 1 %"]
+    return f"{_table(head, rows)}\n\n{_table(head_where, where)}"
+
+
+def _gain(value: dict) -> str:
+    """A paired gain in dB; in bold when the 95 % interval leaves out zero."""
+    text = f"{value['gain']:+.2f}"
+    return f"**{text}**" if value["outcome"] in ("better", "worse") else text
+
+
+def long_runs_table() -> str:
+    """Memory, compilations, sums and logs of long runs."""
+    found = read("long_runs_cpu")
+    rows = []
+    for name in ("error_weighted", "failure_bins"):
+        run = found[name]
+        error = run[
+            "largest_error_of_root" if name == "error_weighted" else "largest_error_of_counts"
+        ]
+        rows.append(
+            [
+                f"`{name}`, {run['updates']} updates",
+                str(run["programs"] + run["compiled_after_first_call"]),
+                f"{run['memory']['last'] / 2**20:.0f}",
+                f"{run['memory']['growth'] / 2**20:+.2f} ± {run['memory']['scatter'] / 2**20:.2f}",
+                f"{run['memory']['slope']:+.1f}",
+                f"{error:.1e}",
+            ]
+        )
+    run = found["nerf"]
+    rows.append(
+        [
+            f"`hardlight nerf`, {run['steps']} steps in {run['minutes']:.0f} min",
+            f"{run['compiled']}, {run['compiled_after_warm_up']} after the warm-up",
+            f"{run['memory']['last'] / 2**20:.0f}",
+            f"{run['memory']['growth'] / 2**20:+.2f} ± {run['memory']['scatter'] / 2**20:.2f}",
+            f"{run['memory']['growth'] / (0.8 * run['steps']):+.1f}",
+            "",
+        ]
+    )
+    head = [
+        "run",
+        "programs compiled",
+        "memory (MB)",
+        "its trend (MB)",
+        "bytes per step",
+        "error of sums",
+    ]
+    sizes = run["bytes"]
+    return (
+        f"{_table(head, rows)}\n\nLogs of the last row: metrics.jsonl "
+        f"{sizes['metrics_jsonl'] / 2**20:.2f} MB and TensorBoard events "
+        f"{sizes['events'] / 2**20:.2f} MB for {run['rows']} rows, "
+        f"{run['bytes_of_metrics_per_row']:.0f} and {run['bytes_of_events_per_row']:.0f} bytes "
+        "each; "
+        f"{sizes['num_checkpoints']} checkpoints of {sizes['checkpoints'] / 2**20:.1f} MB together."
+    )
+
+
 def _spread(entry: dict) -> str:
     """A mean and its deviation over seeds."""
     if entry["deviation"] is None:
@@ -277,6 +368,8 @@ TABLES = {
     "motion_squat": motion_squat_table,
     "motion_testbed": motion_testbed_table,
     "voxels": voxels_table,
+    "image_fitting": image_fitting_table,
+    "long_runs": long_runs_table,
 }
 
 
