@@ -140,20 +140,28 @@ def nerf_scenes_table() -> str:
 
 
 def nerf_samplers_table() -> str:
-    """Ways to choose pixels on real photographs, paired seeds."""
-    rows = []
-    for scene, found in read("nerf_samplers_cpu")["scenes"].items():
+    """Ways to choose pixels, paired seeds."""
+    columns = {
+        "final": ("PSNR at equal steps (dB)", 2),
+        "at_equal_seconds": ("at equal time (dB)", 2),
+        "seen": ("pixels seen", 2),
+        "entropy": ("entropy of draws", 3),
+        "worst_percent": ("error in the worst 1 %", 2),
+        "train_seconds": ("s of training", 0),
+    }
+    rows, sentences = [], []
+    for data, found in read("nerf_samplers_cpu")["data"].items():
         for name, values in found["samplers"].items():
-            cells = [_spread(values[key]) for key in ("final", "at_equal_seconds", "train_seconds")]
-            rows.append([scene, f"`{name}`", *cells])
-    head = ["scene", "sampler", "PSNR at equal rays (dB)", "at equal seconds (dB)", "s of training"]
-    sentences = [
-        f"* {scene}: {verdict['sentence']}"
-        for scene, found in read("nerf_samplers_cpu")["scenes"].items()
-        for verdict in found["verdicts"]
-        if verdict["quantity"] == "at_equal_steps"
-    ]
-    return "\n".join([_table(head, rows), "", *sentences])
+            cells = [_spread(values[key], digits) for key, (_, digits) in columns.items()]
+            rows.append([data, f"`{name}`", *cells])
+        sentences += [
+            f"* {data}: {verdict['sentence']}"
+            for verdict in found["verdicts"]
+            if verdict["quantity"] != "area" and verdict["outcome"] in ("better", "worse")
+        ]
+    head = ["data", "sampler", *(title for title, _ in columns.values())]
+    clear = sentences or ["No sampler differs from the first beyond chance."]
+    return "\n".join([_table(head, rows), "", *clear])
 
 
 def nerf_depth_table() -> str:
@@ -338,11 +346,13 @@ def long_runs_table() -> str:
     )
 
 
-def _spread(entry: dict) -> str:
+def _spread(entry: dict, digits: int = 2) -> str:
     """A mean and its deviation over seeds."""
+    if entry["mean"] is None:
+        return ""
     if entry["deviation"] is None:
-        return f"{entry['mean']:.2f}"
-    return f"{entry['mean']:.2f} ± {entry['deviation']:.2f}"
+        return f"{entry['mean']:.{digits}f}"
+    return f"{entry['mean']:.{digits}f} ± {entry['deviation']:.{digits}f}"
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,60 @@
+"""Finished comparisons as results: what several samplers reached, with paired verdicts.
+
+    hardlight compare nerf --data lego/ fern/ --samplers uniform,spatial --seeds 5 --out RUN
+    python -m benchmarks.comparisons --run RUN --name nerf_samplers
+
+Runs that are missing are done first, as by `--resume`. Writes results/NAME_BACKEND.json.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measuring
+
+_LEFT_OUT = ("curves", "error_held_by_worst", "failures_per_pass")
+
+
+def main() -> None:
+    """Completes what is missing and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", required=True, help="folder of `hardlight compare`")
+    parser.add_argument("--name", required=True, help="of the results file")
+    asked = parser.parse_args()
+    from training import compare_runs, compare_sets, run_folder, runtime
+
+    runtime.prepare()
+    folder = Path(asked.run)
+    if compare_sets.is_one(folder):
+        found = compare_sets.resume(folder)
+        configs = {name: folder / name for name in found}
+    else:
+        one = compare_runs.resume(folder)
+        found = {Path(one["data"]).name.removeprefix("synthetic:"): one}
+        configs = dict.fromkeys(found, folder)
+    measuring.write(
+        asked.name,
+        {
+            "data": {name: brief(results) for name, results in found.items()},
+            "configs": {
+                name: run_folder.read_json(path / compare_runs.CONFIG_NAME)
+                for name, path in configs.items()
+            },
+        },
+    )
+
+
+def brief(results: dict[str, Any]) -> dict[str, Any]:
+    """A comparison's results without curves and histograms."""
+    return {
+        **{name: value for name, value in results.items() if name not in ("device", "versions")},
+        "data": Path(results["data"]).name,
+        "samplers": {
+            name: {quantity: row[quantity] for quantity in row if quantity not in _LEFT_OUT}
+            for name, row in results["samplers"].items()
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()
