@@ -28,6 +28,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
                 {"Block worlds": "voxels.md"},
                 {"Motion": "motion.md"},
                 {"The tracking task": "motion_task.md"},
+                {"Comparing samplers": "compare.md"},
             ]
         },
         {"Results": "results.md"},
