@@ -7,6 +7,8 @@ the step's number, so a resumed run repeats the stream it would have had. The ol
 A step whose loss or gradient is not finite changes nothing, not even the step's number: the
 returned state is the one that produced the fault, `metrics.is_finite` says so, and running it again
 reproduces it.
+
+The file is long because the step is told in one piece.
 """
 
 import dataclasses
@@ -17,10 +19,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from samplers import pixels as sampler_pixels
 from samplers.base import Feedback, Sampler
+from samplers.device_axis import ALONE, DeviceAxis, axis_of, jit_step
 from samplers.pixels import PixelCoord
 from scenes import backgrounds, posed_images
 from scenes.backgrounds import Background
@@ -172,20 +176,40 @@ def init_state(
     )
 
 
-def make_train_step(config: NerfConfig, sampler: Sampler) -> StepFn:
+def make_train_step(config: NerfConfig, sampler: Sampler, mesh: Mesh | None = None) -> StepFn:
     """Builds the jitted step: `steps_per_call` steps, the old state donated, metrics of each
-    step stacked."""
+    step stacked.
+
+    Args:
+      mesh: devices that share the work, see `samplers.device_axis`; state, data and metrics are
+        the same on all of them. None: one device.
+    Raises:
+      ValueError: when the devices do not divide the rays or the sample budget.
+    """
+    axis = axis_of(mesh)
+    check_shares(config, axis)
 
     def call(state: TrainState, data: TrainData, run_key: Key[Array, ""]):
         if config.steps_per_call == 1:
-            return train_step(config, sampler, state, data, run_key)
+            return train_step(config, sampler, state, data, run_key, axis=axis)
         return jax.lax.scan(
-            lambda carry, _: train_step(config, sampler, carry, data, run_key),
+            lambda carry, _: train_step(config, sampler, carry, data, run_key, axis=axis),
             state,
             length=config.steps_per_call,
         )
 
-    return jax.jit(call, donate_argnums=0)
+    return jit_step(call, mesh)
+
+
+def check_shares(config: NerfConfig, axis: DeviceAxis) -> None:
+    """Refuses settings that the devices do not divide.
+
+    Raises:
+      ValueError: naming the setting.
+    """
+    num_rays = config.rays_per_step + config.depth.keypoint_rays
+    axis.share_of(num_rays, "rays per step (keypoint rays included)")
+    axis.share_of(config.marching.budget, "samples (marching.budget)")
 
 
 def train_step(
@@ -194,15 +218,25 @@ def train_step(
     state: TrainState,
     data: TrainData,
     run_key: Key[Array, ""],
+    *,
+    axis: DeviceAxis = ALONE,
 ) -> tuple[TrainState, StepMetrics]:
-    """Does one step. Pure; `make_train_step` jits it."""
+    """Does one step. Pure; `make_train_step` jits it.
+
+    Args:
+      axis: the mapped axis of devices it runs under. All draw the same rays, and each renders its
+        own of them with its share of the sample budget; gradients and metrics are added up.
+    """
+    march = dataclasses.replace(
+        config.marching, budget=axis.share_of(config.marching.budget, "samples")
+    )
     key = jax.random.fold_in(run_key, state.step)
     key_draw, key_turn, key_offset, key_background, key_grid, key_guide, key_points = (
         jax.random.split(key, 7)
     )
     shortest = marching.shortest_step(config.marching, data.bounds)
 
-    draw = sampler.sample(key_draw, state.sampler)
+    draw = axis.from_first(sampler.sample(key_draw, state.sampler))
     pixels = data.pixels
     rows, cols = pixels.images.shape[1:3]
     view, xy = sampler_pixels.pixel_centres(draw.items, rows, cols)
@@ -210,18 +244,19 @@ def train_step(
     if config.depth.keypoint_rays:
         view, xy = _with_keypoints(config, key_points, data, view, xy)
     num_rays = view.shape[0]
+    view, xy = axis.own((view, xy))
     # samplers that move through the images learn from the slope of the loss by the place
     is_moving = isinstance(draw.items, PixelCoord)
     policy = config.background if pixels.images.shape[-1] == 4 else config.opaque_background
-    behind = backgrounds.background_colors(policy, key_background, num_rays)
-    counted = jnp.arange(num_rays) < num_drawn
+    behind = axis.own(backgrounds.background_colors(policy, key_background, num_rays))
+    counted = axis.own(jnp.arange(num_rays) < num_drawn)
     if pixels.masks is not None:
         counted = counted & posed_images.gather_at(pixels.masks, view, xy)
     # A ray that does not fit the budget is left out, and it is always a late one. Draws may be
     # ordered (strata), so rays are turned by a random amount while they are packed: every ray is
     # equally likely to be late.
     turn = jax.random.randint(key_turn, (), 0, num_rays)
-    offset = jax.random.uniform(key_offset, (num_rays,))
+    offset = _offsets(axis, key_offset, num_rays, turn)
     known = _known_depth(config, data, view, xy, turn)
 
     def loss_fn(params, xy):
@@ -230,7 +265,7 @@ def train_step(
         target = _target(pixels, view, xy, behind, is_moving)
         render = rendering.render_packed(
             functools.partial(fields.evaluate, config.field),
-            config.marching,
+            march,
             config.occupancy,
             params,
             state.grid,
@@ -238,29 +273,30 @@ def train_step(
             jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), rays),
             step=shortest if config.depth.is_guided else shortest * state.step_scale,
             offset=offset,
-            place_fn=_guide(config, key_guide, data.bounds, known),
+            place_fn=_guide(config, march, axis.own_key(key_guide), data.bounds, known),
         )
         rendered = jax.tree.map(lambda leaf: jnp.roll(leaf, -turn, axis=0), render.rays)
         rendered = view_corrections.recolor(config.corrections, params, view, rendered)
         color = volume_rendering.over_background(rendered, behind)
         per_ray = (losses.huber if config.loss == "huber" else losses.squared_error)(color, target)
         used = jnp.roll(render.kept, -turn) & counted
-        weights = jnp.pad(draw.weights, (0, num_rays - num_drawn))
-        share = jnp.where(used, weights, 0.0) / jnp.maximum(jnp.sum(used), 1)
+        weights = axis.own(jnp.pad(draw.weights, (0, num_rays - num_drawn)))
+        share = jnp.where(used, weights, 0.0) / jnp.maximum(axis.sum(jnp.sum(used)), 1)
         regular = _regularisers(config, data.bounds, render, rendered, turn)
         total = jnp.sum(share * (per_ray if regular is None else per_ray + regular))
         if known is not None:
             by_depth = depth.loss(config.depth, render.weights, render.samples, known)
-            informed = jnp.sum(known.mask & render.kept)
+            informed = axis.sum(jnp.sum(known.mask & render.kept))
             total = total + jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(
                 informed, 1
             )
-        total = total + view_corrections.penalty(config.corrections, params)
+        total = total + axis.once(view_corrections.penalty(config.corrections, params))
         squared = losses.squared_error(color, target)
         return total, (per_ray, jnp.sum(share * squared), used, share, render)
 
     differentiate = jax.value_and_grad(loss_fn, argnums=(0, 1) if is_moving else (0,), has_aux=True)
     (loss, (per_ray, mse, used, share, render)), (grads, *moves) = differentiate(state.params, xy)
+    loss, mse, grads = axis.sum((loss, mse, grads))
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     adam = optimizer.make_optimizer(config.optimizer, config.corrections)
@@ -270,7 +306,9 @@ def train_step(
     rate = rate_at(state.step * (config.num_steps / state.run_length))
     params = optax.apply_updates(state.params, optax.tree.scale(rate, updates))
 
-    density = functools.partial(fields.density, config.field, params)
+    density = functools.partial(
+        axis.spread, functools.partial(fields.density, config.field, params)
+    )
     grid = jax.lax.cond(
         is_finite & (state.step % config.occupancy_every == config.occupancy_every - 1),
         lambda grid: occupancy.update(config.occupancy, key_grid, grid, density, step=shortest),
@@ -278,9 +316,9 @@ def train_step(
         state.grid,
     )
     feedback = Feedback(
-        value=jax.lax.stop_gradient(per_ray)[:num_drawn],
-        valid=used[:num_drawn],
-        grad=_slopes(moves[0], share, rows, cols)[:num_drawn] if is_moving else None,
+        value=axis.whole(jax.lax.stop_gradient(per_ray))[:num_drawn],
+        valid=axis.whole(used)[:num_drawn],
+        grad=axis.whole(_slopes(moves[0], share, rows, cols))[:num_drawn] if is_moving else None,
     )
     new_sampler = jax.lax.cond(
         is_finite,
@@ -297,7 +335,8 @@ def train_step(
     def keep_if_faulty(after, before):
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
 
-    step_scale = _next_step_scale(config, state.step_scale, render)
+    needed = axis.sum(render.needed)
+    step_scale = _next_step_scale(config, state.step_scale, needed)
     new = TrainState(
         step=keep_if_faulty(state.step + 1, state.step),
         params=keep_if_faulty(params, state.params),
@@ -312,15 +351,24 @@ def train_step(
         loss=loss,
         mse=mse,
         is_finite=is_finite,
-        kept_rays=jnp.sum(used),
-        needed_samples=render.needed,
-        fill=jnp.mean(render.samples.valid.astype(jnp.float32)),
+        kept_rays=axis.sum(jnp.sum(used)),
+        needed_samples=needed,
+        fill=axis.mean(jnp.mean(render.samples.valid.astype(jnp.float32))),
         step_scale=state.step_scale,
         occupied=occupancy.occupied_fraction(state.grid),
         effective_rays=jnp.square(jnp.sum(draw.weights)) / jnp.sum(jnp.square(draw.weights)),
         gradient_norm=norm,
     )
     return new, metrics
+
+
+def _offsets(axis, key, num_rays, turn):
+    """Where in a step each ray is sampled first, in the order rays are packed in; the same for each
+    ray on any number of devices."""
+    offset = jax.random.uniform(key, (num_rays,))
+    if axis.name is None:
+        return offset
+    return jnp.roll(axis.own(jnp.roll(offset, -turn)), turn)
 
 
 def _with_keypoints(config, key, data, view, xy):
@@ -345,11 +393,11 @@ def _known_depth(config, data, view, xy, turn):
     return depth.Known(x=x, mask=mask)
 
 
-def _guide(config, key, bounds, known):
+def _guide(config, march, key, bounds, known):
     if not config.depth.is_guided:
         return None
     return lambda candidates: depth.guided_samples(
-        config.depth, config.marching, key, candidates, bounds, known
+        config.depth, march, key, candidates, bounds, known
     )
 
 
@@ -385,9 +433,9 @@ def _slopes(move, share, rows, cols):
     return own * jnp.array([[cols, rows]], own.dtype)
 
 
-def _next_step_scale(config, scale, render):
+def _next_step_scale(config, scale, needed):
     if not config.depth.is_guided:
-        return marching.next_step_scale(config.marching, scale, render.needed)
+        return marching.next_step_scale(config.marching, scale, needed)
     # samples are placed, not marched: their typical width is what pictures should know
-    width = render.needed / config.marching.budget
+    width = needed / config.marching.budget
     return jnp.clip(width, 1.0, config.marching.max_step_scale)
