@@ -12,6 +12,7 @@ a state that does not fit says by name what is different.
 """
 
 import contextlib
+import dataclasses
 import json
 import sys
 import time
@@ -41,9 +42,12 @@ class Restored(NamedTuple):
 
 
 class Saver:
-    """Writes checkpoints of one run in the background."""
+    """Writes checkpoints of one run in the background.
 
-    def __init__(self, folder: Path):
+    Without a folder, as in all processes of a run but the first, nothing is written.
+    """
+
+    def __init__(self, folder: Path | None):
         self._folder = folder
         self._last: int | None = None
         self._manager: ocp.CheckpointManager | None = None
@@ -56,7 +60,7 @@ class Saver:
         Raises:
           OSError: when this or the previous checkpoint could not be written.
         """
-        if step == self._last:
+        if self._folder is None or step == self._last:
             return
         arrays = {name: np.array(leaf) for name, leaf in named_leaves(state)}
         meta = {
@@ -72,7 +76,7 @@ class Saver:
         # orbax refuses empty arrays; their shape in `meta` is all there is to know
         stored = {name: array for name, array in arrays.items() if array.size}
         with _explained(self._folder):
-            manager = self._open()
+            manager = self._open(self._folder)
             for newer in manager.all_steps():
                 if newer >= step:  # could not be read, left by an earlier attempt
                     manager.delete(newer)
@@ -85,12 +89,17 @@ class Saver:
             )
         self._last = step
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self, folder: Path) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=_KEPT, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
-            self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options)
+            if jax.process_count() > 1:
+                folder.mkdir(parents=True, exist_ok=True)  # orbax leaves that to one of many
+                options = dataclasses.replace(
+                    options, create=False, multiprocessing_options=_only_this_process()
+                )
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         return self._manager
 
     def wait(self) -> None:
@@ -99,7 +108,7 @@ class Saver:
         Raises:
           OSError: when it could not be written.
         """
-        if self._manager is not None:
+        if self._manager is not None and self._folder is not None:
             with _explained(self._folder):
                 self._manager.wait_until_finished()
 
@@ -159,8 +168,22 @@ def named_leaves(state: Any) -> Iterator[tuple[str, Any]]:
         yield jax.tree_util.keystr(path, simple=True, separator="."), leaf
 
 
+def _only_this_process() -> ocp.options.MultiprocessingOptions:
+    """Orbax waits for the other processes of a run unless it is told that this one is alone."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process-{here}"
+    )
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    options = _only_this_process()
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options)
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as reader:
         meta = reader.restore(
             path.absolute(), args=ocp.args.Composite(meta=ocp.args.JsonRestore())
         ).meta

@@ -3,11 +3,11 @@
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-from . import runtime
+from . import processes, runtime
 
 PACKAGES = ("samplers", "scenes", "nerf", "voxels", "motion", "training")
 
@@ -49,6 +49,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("ok", "versions", ", ".join(f"{n} {v}" for n, v in runtime.versions().items()))
     yield from shadowed_packages()
     yield _device()
+    yield several_processes()
     yield from scatter_fault()
     if state.cache_folder is None:
         yield Finding("warning", "compile cache", "; ".join(state.notes))
@@ -118,11 +119,38 @@ def scatter_fault(
         )
 
 
+def several_processes(environ: Mapping[str, str] = os.environ) -> Finding:
+    """Says what the environment knows of other processes of the same run."""
+    try:
+        found = processes.joining(environ=environ)
+    except ValueError as error:
+        return Finding("error", "processes", str(error))
+    if found is not None:
+        return Finding(
+            "ok",
+            "processes",
+            f"the environment makes this process {found.process_id} of {found.num_processes}, "
+            f"joined at {found.coordinator} when a run begins",
+        )
+    tasks = environ.get("SLURM_NTASKS", "1")
+    if "SLURM_STEP_NODELIST" in environ and tasks != "1":
+        return Finding(
+            "note",
+            "processes",
+            f"SLURM started {tasks} tasks; --coordinator auto makes one run of them, without it "
+            "each makes a run of its own",
+        )
+    return Finding("ok", "processes", "one; see --coordinator for runs on several machines")
+
+
 def _device() -> Finding:
     import jax
 
     try:
-        return Finding("ok", "device", f"{jax.default_backend()}: {runtime.device_name()}")
+        found = f"{jax.default_backend()}: {runtime.device_name()}"
+        if jax.device_count() > 1:
+            found = f"{found}; one is used unless --devices says more"
+        return Finding("ok", "device", found)
     except RuntimeError as error:
         return Finding("error", "device", f"JAX finds none: {error}")
 

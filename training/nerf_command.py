@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from . import config_json, runtime
+from .device_flags import DeviceFlags
 
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -40,6 +41,7 @@ class NerfCommand:
   hardlight nerf --data lego/ --sampler error_weighted --sampler-option decay=0.9
   hardlight nerf --data lego/ --steps 5000 --set field.hidden_width=64 marching.budget=131072
   hardlight nerf --data scan/ --depth hybrid --views 6
+  hardlight nerf --data lego/ --devices all
   hardlight nerf --resume runs/lego-uniform"""
 
     data: OptionalStr = None
@@ -79,19 +81,22 @@ class NerfCommand:
     """Go on with the run in this folder, exactly where its last checkpoint is."""
     fast_atomics: bool = False
     """On CUDA with jaxlib 0.10.2 or 0.11.0: pass XLA the flag that restores fast scatter-add."""
+    machines: tyro.conf.OmitArgPrefixes[DeviceFlags] = DeviceFlags()
 
     def run(self) -> int:
         """Trains, or goes on training."""
         self._check()
-        runtime.prepare(fast_atomics=self.fast_atomics)
-        from . import nerf_job, nerf_options
+        runtime.prepare(fast_atomics=self.fast_atomics, joining=self.machines.joining())
+        from . import devices, nerf_job, nerf_options, processes
 
+        mesh = devices.choose(self.machines.devices)
         if self.resume is not None:
-            nerf_job.resume(self.resume, asked=self)
+            nerf_job.resume(self.resume, asked=self, mesh=mesh)
         else:
-            scene = nerf_options.load(self)
-            job = nerf_options.build(self, scene.train.kind)
-            nerf_job.start(job, out=self.out, scene=scene)
+            with processes.together():
+                scene = nerf_options.load(self)
+                job = nerf_options.build(self, scene.train.kind)
+            nerf_job.start(job, out=self.out, scene=scene, mesh=mesh)
         return 0
 
     def _check(self) -> None:
@@ -103,5 +108,6 @@ class NerfCommand:
         for name, value in (("steps", self.steps), ("rays", self.rays), ("views", self.views)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
+        self.machines.joining()
         config_json.parse_assignments(self.set_, "--set")
         config_json.parse_assignments(self.sampler_option, "--sampler-option")

@@ -7,17 +7,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from nerf import images
 from scenes.posed_images import SplitImages
 
 from . import (
     config_json,
+    devices,
     nerf_options,
     nerf_outputs,
     nerf_report,
     nerf_setup,
+    processes,
     resuming,
     run_folder,
     sampler_pictures,
@@ -56,33 +60,45 @@ def start(
     out: str | None = None,
     scene: SplitImages | None = None,
     shared: Shared | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """Begins a run in a new folder; returns its summary.
 
     Args:
       scene: the job's images, if they are already loaded.
       shared: what earlier runs on the same images have made.
+      mesh: devices that share the steps; None: one.
     Raises:
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
     """
-    folder = run_folder.create(out or run_folder.unused("runs", _default_name(job)))
+    path = processes.told_by_first(
+        lambda: str(run_folder.create(out or run_folder.unused("runs", _default_name(job))).path)
+    )
+    folder = RunFolder(Path(path))
     try:
-        setup = nerf_setup.prepare(job, scene if shared is None else shared.scene)
-    except Exception:
+        with processes.together():
+            setup = nerf_setup.prepare(job, scene if shared is None else shared.scene, mesh)
+            found = nerf_setup.fingerprint(setup.scene)
+        _check_images(setup, processes.told_by_first(lambda: found), found)
+    except BaseException:
         with contextlib.suppress(OSError):  # only an empty folder goes
             folder.path.rmdir()
         raise
-    run_folder.write_json(
-        folder.config,
-        {"config": config_json.to_json(setup.job), "data": nerf_setup.fingerprint(setup.scene)},
-    )
+    if processes.is_first():
+        run_folder.write_json(
+            folder.config, {"config": config_json.to_json(setup.job), "data": found}
+        )
     for note in setup.scene.notes:
         print(f"note: {note}")
     return _train(setup, folder, None, Progress(), resumed_at=None, shared=shared)
 
 
 def resume(
-    path: str, *, asked: NerfCommand | None = None, shared: Shared | None = None
+    path: str,
+    *,
+    asked: NerfCommand | None = None,
+    shared: Shared | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[str, Any]:
     """Goes on with a run from its last whole checkpoint; returns its summary.
 
@@ -90,23 +106,29 @@ def resume(
       FileNotFoundError, ValueError: when the folder holds no run, its images have changed, its
         checkpoints are damaged or hold another state, or `asked` wants other settings.
     """
-    folder = run_folder.existing(path)
-    job, stored = read_job(folder)
+    folder = RunFolder(Path(path))
+    stored = processes.told_by_first(lambda: _read_config(run_folder.existing(path)))
+    job = config_json.from_json(NerfJob, stored["config"], str(folder.config))
     if asked is not None:
         nerf_options.refuse_changes(asked, job, path)
-    run_folder.check_writable(folder.path)
-    setup = nerf_setup.prepare(job, None if shared is None else shared.scene)
-    found = nerf_setup.fingerprint(setup.scene)
-    for split, facts in found.items():
-        if stored.get(split) != facts:
-            raise ValueError(
-                f"{job.scene.data}: the {split} images are not those the run was started with"
-            )
-    restored = resuming.last_state(folder, nerf_setup.state_shapes(setup))
-    if restored is None:
+    processes.told_by_first(lambda: run_folder.check_writable(folder.path))
+    with processes.together():
+        setup = nerf_setup.prepare(job, None if shared is None else shared.scene, mesh)
+        found = nerf_setup.fingerprint(setup.scene)
+    _check_images(setup, stored["data"], found)
+    restored: Any = None
+    with processes.together():
+        if processes.is_first():
+            restored = resuming.last_state(folder, nerf_setup.state_shapes(setup))
+    place = processes.told_by_first(
+        lambda: restored and {"step": restored.step, "extra": restored.extra}
+    )
+    if place is None:
         return _train(setup, folder, None, Progress(), resumed_at=-1, shared=shared)
-    progress = Progress(**restored.extra)
-    return _train(setup, folder, restored.state, progress, resumed_at=restored.step, shared=shared)
+    state = _zeros(setup) if restored is None else restored.state
+    state = devices.spread_from_first(state, mesh)
+    progress = Progress(**place["extra"])
+    return _train(setup, folder, state, progress, resumed_at=place["step"], shared=shared)
 
 
 def read_job(folder: RunFolder) -> tuple[NerfJob, dict[str, Any]]:
@@ -115,11 +137,34 @@ def read_job(folder: RunFolder) -> tuple[NerfJob, dict[str, Any]]:
     Raises:
       FileNotFoundError, ValueError: naming the file and the field.
     """
+    stored = _read_config(folder)
+    return config_json.from_json(NerfJob, stored["config"], str(folder.config)), stored["data"]
+
+
+def _read_config(folder: RunFolder) -> dict[str, Any]:
     stored = run_folder.read_json(folder.config)
     for name in ("config", "data"):
         if name not in stored:
             raise ValueError(f"{folder.config}: missing field {name!r}")
-    return config_json.from_json(NerfJob, stored["config"], str(folder.config)), stored["data"]
+    return stored
+
+
+def _check_images(setup: Setup, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Refuses other images than the run's, in any process."""
+    with processes.together():
+        for split, facts in found.items():
+            if wanted.get(split) != facts:
+                raise ValueError(
+                    f"{setup.job.scene.data}: the {split} images are not those the run was "
+                    "started with"
+                )
+
+
+def _zeros(setup: Setup) -> Any:
+    """A state of the right shapes, for a process that is told its values."""
+    return jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), nerf_setup.state_shapes(setup)
+    )
 
 
 def _train(
@@ -132,8 +177,12 @@ def _train(
     shared: Shared | None,
 ) -> dict[str, Any]:
     job = setup.job
-    log = RunLog(folder, resumed_at=resumed_at)
-    saver = Saver(folder.checkpoints)
+    is_first = processes.is_first()
+    log = RunLog(folder if is_first else None, resumed_at=resumed_at)
+    saver = Saver(folder.checkpoints if is_first else None)
+    evaluator = None
+    if is_first:
+        evaluator = Evaluator(setup) if shared is None else shared.evaluator
     title = f"{setup.scene.name} / {job.sampler.name}"
     try:
         with (
@@ -149,6 +198,8 @@ def _train(
                 f"{setup.scene.name}: {train.num_views} views of {train.cols} x {train.rows} to "
                 f"learn from, {setup.scene.test.num_views} held out; results in {folder.path}"
             )
+            if setup.mesh is not None:
+                view.say(devices.words(setup.mesh))
             view.say("compiling the train step ...")
             began = time.perf_counter()
             known = {} if shared is None else shared.steps
@@ -162,12 +213,13 @@ def _train(
                 state,
                 step,
                 progress,
-                evaluator=Evaluator(setup) if shared is None else shared.evaluator,
+                evaluator=evaluator,
                 folder=folder,
                 log=log,
                 saver=saver,
                 view=view,
-                stop=stop,
+                stop=processes.AnyStop(stop),
+                clock=processes.clock(),
             )
             del state
             ended_by = loop.run()
@@ -178,22 +230,27 @@ def _train(
                     f"hardlight {job.job} --resume {folder.path}"
                 )
                 sys.exit(130)
-            result = _finish(loop, folder, ended_by, view)
-            saver.close()
+            result: dict[str, Any] = {}
+            with processes.together():
+                if evaluator is not None:
+                    result = _finish(loop, evaluator, folder, ended_by, view)
+                saver.close()
             return result
     finally:
         log.close()
 
 
-def _finish(loop: Loop, folder: RunFolder, ended_by: str, view: ProgressView) -> dict[str, Any]:
-    setup, evaluator = loop.setup, loop.evaluator
-    snapshot = images.snapshot(loop.state)
+def _finish(
+    loop: Loop, evaluator: Evaluator, folder: RunFolder, ended_by: str, view: ProgressView
+) -> dict[str, Any]:
+    setup, state = loop.setup, devices.local(loop.state)
+    snapshot = images.snapshot(state)
     view.say(f"rendering {setup.scene.test.num_views} held-out views ...")
     final, shown = nerf_outputs.evaluate_and_draw(setup, evaluator, snapshot, folder)
     train = setup.scene.train
     sampled = sampler_pictures.density(
         setup.sampler,
-        loop.state.sampler,
+        state.sampler,
         num_views=train.num_views,
         rows=train.rows,
         cols=train.cols,
@@ -204,9 +261,9 @@ def _finish(loop: Loop, folder: RunFolder, ended_by: str, view: ProgressView) ->
         sampled,
         [row["effective_rays"] for row in read_rows(folder.metrics) if row["kind"] == "train"],
         setup.job.train.rays_per_step,
-        np.asarray(loop.state.seen) if setup.job.train.track_seen else None,
+        np.asarray(state.seen) if setup.job.train.track_seen else None,
     )
-    values = summary.of_nerf_run(loop, ended_by=ended_by, final=final, draws=draws)
+    values = summary.of_nerf_run(loop, evaluator, ended_by=ended_by, final=final, draws=draws)
     run_folder.write_json(folder.summary, values)
     nerf_report.write(
         folder,

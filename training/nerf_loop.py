@@ -3,12 +3,15 @@
 Steps are dispatched in groups; a group's metrics are fetched only after the next group is on its
 way, so the host never makes the device wait. Evaluation, checkpoints and the end stop the clock:
 `train_seconds` counts training alone.
+
+Where several processes train together, all run this loop and have to make the same decisions: they
+share a clock and a stop request, and only the first one looks, logs and saves.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +20,8 @@ import numpy as np
 from nerf import images
 from nerf.train_step import StepMetrics, TrainState
 
-from . import fault, pictures
+from . import devices, fault, pictures, processes
 from .checkpoints import Saver
-from .interrupts import StopRequest
 from .nerf_config import evaluation_steps
 from .nerf_evaluation import Evaluator
 from .nerf_setup import CompiledStep, Setup
@@ -30,6 +32,15 @@ from .run_log import RunLog
 _WARM_UP_CALLS = 3
 
 Clock = Callable[[], float]
+
+
+class Stop(Protocol):
+    """Says whether the run was asked to stop."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it was."""
+        ...
 
 
 @dataclasses.dataclass
@@ -62,12 +73,12 @@ class Loop:
         step: CompiledStep,
         progress: Progress,
         *,
-        evaluator: Evaluator,
+        evaluator: Evaluator | None,
         folder: RunFolder,
         log: RunLog,
         saver: Saver,
         view: ProgressView,
-        stop: StopRequest,
+        stop: Stop,
         clock: Clock = time.perf_counter,
     ):
         self.setup, self.state, self.progress, self._step = setup, state, progress, step
@@ -112,21 +123,13 @@ class Loop:
     def evaluate(self) -> None:
         """Adds a point to the held-out curve and renews the preview picture."""
         start = self._clock()
-        snapshot = images.snapshot(self.state)
-        psnr = self.evaluator.quick_psnr(snapshot)
-        progress = self.progress
-        progress.curve.append([progress.step, round(progress.train_seconds, 3), round(psnr, 4)])
-        self._log.write(
-            progress.step, {"psnr": psnr, "seconds": progress.train_seconds}, group="held_out"
-        )
-        pictures.write_png(self._folder.images / "preview.png", self.evaluator.preview(snapshot))
-        if len(progress.curve) == 1:
-            self._view.say(f"first picture: {self._folder.images / 'preview.png'}")
-        progress.eval_seconds += self._clock() - start
+        if self.evaluator is not None:
+            self._look(self.evaluator)
+        self.progress.eval_seconds += self._clock() - start
 
     def save(self) -> None:
         """Starts writing a checkpoint."""
-        self._saver.save(self.progress.step, self.state, self.progress.as_json())
+        self._saver.save(self.progress.step, devices.local(self.state), self.progress.as_json())
         self._last_save = self._clock()
 
     def _warm_up(self) -> float:
@@ -161,7 +164,7 @@ class Loop:
         groups = round(left / loop.log_every)
         progress.num_steps = progress.step + max(groups, int(progress.step == 0)) * loop.log_every
         length = jnp.asarray(max(progress.num_steps, 1), jnp.float32)
-        self.state = self.state._replace(run_length=length)
+        self.state = self.state._replace(run_length=devices.spread(length, self.setup.mesh))
 
     def _train_until(self, stop: int) -> None:
         """Trains to `stop`, or until a checkpoint is due or the time is over."""
@@ -200,9 +203,11 @@ class Loop:
         if not rows.is_finite.all():
             bad = self.progress.step + int(np.argmin(rows.is_finite))
             jax.block_until_ready(self.state)
+            if not processes.is_first():
+                raise SystemExit(2)
             raise fault.save_fault(
                 self._folder,
-                self.state,
+                devices.local(self.state),
                 step=bad,
                 values={
                     name: float(getattr(rows, name)[np.argmin(rows.is_finite)])
@@ -237,6 +242,18 @@ class Loop:
         if progress.curve:
             words.append(f"held-out {progress.curve[-1][2]:.2f} dB")
         self._view.update(step, train_seconds=progress.train_seconds, status="  ".join(words))
+
+    def _look(self, evaluator: Evaluator) -> None:
+        snapshot = images.snapshot(devices.local(self.state))
+        psnr = evaluator.quick_psnr(snapshot)
+        progress = self.progress
+        progress.curve.append([progress.step, round(progress.train_seconds, 3), round(psnr, 4)])
+        self._log.write(
+            progress.step, {"psnr": psnr, "seconds": progress.train_seconds}, group="held_out"
+        )
+        pictures.write_png(self._folder.images / "preview.png", evaluator.preview(snapshot))
+        if len(progress.curve) == 1:
+            self._view.say(f"first picture: {self._folder.images / 'preview.png'}")
 
     def _is_save_due(self) -> bool:
         return self._clock() - self._last_save >= self.setup.job.loop.checkpoint_seconds

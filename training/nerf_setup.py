@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, UInt8
 
 from nerf import train_step
@@ -20,11 +21,13 @@ from nerf.spaces import SceneBounds
 from nerf.train_step import NerfConfig, StepMetrics, TrainData, TrainState
 from samplers import registry
 from samplers.base import Sampler
+from samplers.device_axis import axis_of
 from scenes import posed_images
 from scenes.backgrounds import plain_color
 from scenes.loading import load_scene
 from scenes.posed_images import PosedImages, SplitImages
 
+from . import devices
 from .nerf_config import NerfJob, SceneConfig
 
 CompiledStep = Callable[..., tuple[TrainState, StepMetrics]]
@@ -44,22 +47,26 @@ class Setup(NamedTuple):
     """What held-out views are rendered over."""
     init_key: Key[Array, ""]
     run_key: Key[Array, ""]
+    mesh: Mesh | None = None
+    """Devices that share the steps; `data` and `run_key` are on all of them."""
 
 
-def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
-    """Loads the scene, makes the sampler and puts the training pixels on the device.
+def prepare(job: NerfJob, scene: SplitImages | None = None, mesh: Mesh | None = None) -> Setup:
+    """Loads the scene, makes the sampler and puts the training pixels on the devices.
 
     The job that comes back knows what kind of scene it is.
 
     Args:
       scene: the job's scene if it is already loaded.
     Raises:
-      FileNotFoundError, ValueError: naming the file and field, the sampler or its option.
+      FileNotFoundError, ValueError: naming the file and field, the sampler or its option, or the
+        setting that cannot be split over the devices.
     """
     check_sampler_name(job.sampler.name)
     scene = load(job.scene) if scene is None else scene
     train = scene.train
     job = fitted(job, scene)
+    train_step.check_shares(job.train, axis_of(mesh))
     sampler = registry.make_ray_sampler(
         job.sampler.name,
         num_views=train.num_views,
@@ -73,10 +80,11 @@ def prepare(job: NerfJob, scene: SplitImages | None = None) -> Setup:
         job=job,
         scene=scene,
         sampler=sampler,
-        data=train_data(job.train, train),
+        data=devices.spread(train_data(job.train, train), mesh),
         background=evaluation_background(job.train, scene),
         init_key=init_key,
-        run_key=run_key,
+        run_key=devices.spread(run_key, mesh),
+        mesh=mesh,
     )
 
 
@@ -134,9 +142,10 @@ def train_data(config: NerfConfig, posed: PosedImages) -> TrainData:
 def first_state(setup: Setup) -> TrainState:
     """Draws the state of step 0, as one compiled program instead of a hundred small ones."""
 
-    return jax.jit(functools.partial(_init, setup))(
+    state = jax.jit(functools.partial(_init, setup))(
         setup.init_key, _sampler_mask(setup), *_sampler_data(setup)
     )
+    return devices.spread_from_first(state, setup.mesh)
 
 
 def begin(
@@ -147,6 +156,8 @@ def begin(
     Args:
       known: as for `compiled_step`.
     """
+    if setup.mesh is not None:  # several processes must do the same things in the same order
+        return first_state(setup), compiled_step(setup, known)
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
         drawing = beside.submit(first_state, setup)
         step = compiled_step(setup, known)
@@ -160,9 +171,9 @@ def compiled_step(setup: Setup, known: dict[Any, CompiledStep] | None = None) ->
       known: compiled steps of earlier runs on the same images, to use and to add to.
     """
     known = {} if known is None else known
-    name = (setup.job.train, setup.sampler.config)
+    name = (setup.job.train, setup.sampler.config, setup.mesh)
     if name not in known:
-        step = cast(Any, train_step.make_train_step(setup.job.train, setup.sampler))
+        step = cast(Any, train_step.make_train_step(setup.job.train, setup.sampler, setup.mesh))
         known[name] = step.lower(state_shapes(setup), setup.data, setup.run_key).compile()
     return known[name]
 
@@ -233,12 +244,14 @@ def check_sampler_name(name: str) -> None:
 
 def _sampler_mask(setup: Setup) -> Array | None:
     """Pixels that count, where there are masks and the sampler can leave the others out."""
-    return setup.data.pixels.masks if setup.sampler.takes_mask else None
+    return devices.local(setup.data.pixels.masks) if setup.sampler.takes_mask else None
 
 
 def _sampler_data(setup: Setup) -> tuple[Any, ...]:
     needs = registry.ENTRIES[setup.job.sampler.name].needs
-    available = {"images": lambda: _opaque(setup.data.pixels.images, setup.background)}
+    available = {
+        "images": lambda: _opaque(devices.local(setup.data.pixels.images), setup.background)
+    }
     missing = [need for need in needs if need not in available]
     if missing:
         raise ValueError(f"sampler {setup.job.sampler.name} needs {', '.join(missing)}")

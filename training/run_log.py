@@ -15,11 +15,17 @@ from .run_folder import RunFolder, write_text
 
 
 class RunLog:
-    """Appends rows to a run's metrics; each row is on disk when `write` returns."""
+    """Appends rows to a run's metrics; each row is on disk when `write` returns.
 
-    def __init__(self, folder: RunFolder, *, resumed_at: int | None = None):
+    Without a folder, as in all processes of a run but the first, nothing is written.
+    """
+
+    def __init__(self, folder: RunFolder | None, *, resumed_at: int | None = None):
         from tensorboardX import SummaryWriter
 
+        self._file = self._events = None
+        if folder is None:
+            return
         if resumed_at is not None:
             keep_rows(folder.metrics, last_step=resumed_at)
         self._file = folder.metrics.open("a", encoding="utf-8")
@@ -35,6 +41,8 @@ class RunLog:
         Args:
           group: prefix in TensorBoard, and the row's "kind".
         """
+        if self._file is None or self._events is None:
+            return
         row: dict[str, Any] = {"kind": group, "step": step}
         for name, value in values.items():
             is_number = isinstance(value, int) or math.isfinite(value)
@@ -49,8 +57,9 @@ class RunLog:
 
     def close(self) -> None:
         """Closes both files."""
-        self._file.close()
-        self._events.close()
+        if self._file is not None and self._events is not None:
+            self._file.close()
+            self._events.close()
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Process set-up, to be done before the first JAX computation, and what the process runs on.
 
-Two settings make a difference that users notice:
+What makes a difference that users notice:
 
 * a persistent compile cache, so that the second start of a run takes seconds;
+* several processes as one run, where flags or the environment say so (see `processes`);
 * on Linux with glibc, an allocator that keeps its memory. XLA on a CPU allocates its temporaries
   anew in every step; by default glibc hands blocks of that size back to the system each time and
   the next step pays for the page faults (about half of the time of a hash-grid step).
@@ -15,6 +16,8 @@ import platform
 import sys
 from pathlib import Path
 from typing import Literal
+
+from . import processes
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 ATOMICS_FLAG = "--xla_backend_extra_options=-nvptx-allow-ftz-atomics"
@@ -48,18 +51,23 @@ class Runtime:
 _prepared: Runtime | None = None
 
 
-def prepare(*, fast_atomics: bool = False) -> Runtime:
+def prepare(*, fast_atomics: bool = False, joining: processes.Joining | None = None) -> Runtime:
     """Sets up the process once; later calls return what the first did.
 
     Args:
       fast_atomics: give XLA the flag that restores native float32 atomics on CUDA with the
         jaxlib versions of `SLOW_SCATTER_VERSIONS`. Works only before JAX has found its devices.
+      joining: processes to join; None: this one is alone.
+    Raises:
+      RuntimeError: when the other processes are not found.
     """
     global _prepared
     if _prepared is None:
         notes: list[str] = []
         if fast_atomics:
             add_xla_flag(ATOMICS_FLAG)
+        if joining is not None:
+            processes.join(joining)
         allocator = keep_freed_memory()
         cache = _use_compile_cache(notes)
         _prepared = Runtime(cache_folder=cache, allocator=allocator, notes=tuple(notes))

@@ -2,12 +2,18 @@
 
 from typing import Any
 
-from . import nerf_config, runtime
+from . import nerf_config, processes, runtime
+from .nerf_evaluation import Evaluator
 from .nerf_loop import Loop
 
 
 def of_nerf_run(
-    loop: Loop, *, ended_by: str, final: dict[str, Any], draws: dict[str, float]
+    loop: Loop,
+    evaluator: Evaluator,
+    *,
+    ended_by: str,
+    final: dict[str, Any],
+    draws: dict[str, float],
 ) -> dict[str, Any]:
     """Collects the numbers of a finished radiance-field run."""
     import jax
@@ -28,9 +34,11 @@ def of_nerf_run(
         "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(loop.state.params)),
         "peak_memory_bytes": runtime.peak_memory(),
         "device": runtime.device_name(),
+        "num_devices": 1 if loop.setup.mesh is None else loop.setup.mesh.size,
+        "num_processes": processes.count(),
         "versions": runtime.versions(),
         "final": final,
         "draws": draws,
         "curve": progress.curve,
-        "curve_metric": f"held-out PSNR in dB on every {loop.evaluator.stride}-th row and column",
+        "curve_metric": f"held-out PSNR in dB on every {evaluator.stride}-th row and column",
     }
