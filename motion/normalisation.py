@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from samplers.device_axis import ALONE, DeviceAxis
+
 LEAST_DEVIATION = 1e-2
 """Deviations count as at least this, so that a number that never changes is not blown up."""
 LARGEST = 10.0
@@ -34,19 +36,21 @@ def init_moments(size: int) -> Moments:
     return Moments(jnp.zeros(size), jnp.ones(size), jnp.zeros(()))
 
 
-def merge(moments: Moments, batch: Float[Array, "*n size"]) -> Moments:
+def merge(moments: Moments, batch: Float[Array, "*n size"], *, axis: DeviceAxis = ALONE) -> Moments:
     """Adds a batch.
 
+    Args:
+      axis: devices that each have a part of the batch.
     Bad input: rows with a number that is not finite are left out.
     """
     rows = batch.reshape(-1, batch.shape[-1])
     is_usable = jnp.all(jnp.isfinite(rows), axis=1, keepdims=True)
     rows = jnp.where(is_usable, rows, 0.0)
-    new = jnp.sum(is_usable.astype(jnp.float32))
+    new = axis.sum(jnp.sum(is_usable.astype(jnp.float32)))
     safe = jnp.maximum(new, 1.0)
-    mean = jnp.sum(rows, axis=0) / safe
+    mean = axis.sum(jnp.sum(rows, axis=0)) / safe
     gaps = jnp.where(is_usable, rows - mean[None], 0.0)
-    variance = jnp.sum(gaps**2, axis=0) / safe
+    variance = axis.sum(jnp.sum(gaps**2, axis=0)) / safe
     total = jnp.maximum(moments.count + new, 1.0)
     share = new / total
     gap = mean - moments.mean

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Key
 
+from samplers.device_axis import ALONE, DeviceAxis
+
 from . import networks
 from .networks import NetworkConfig, Params
 from .normalisation import Moments, init_moments, merge, normalise
@@ -213,9 +215,18 @@ def advantages(
 
 
 def learn(
-    config: PpoConfig, key: Key[Array, ""], learner: Learner, rollout: Rollout
+    config: PpoConfig,
+    key: Key[Array, ""],
+    learner: Learner,
+    rollout: Rollout,
+    *,
+    axis: DeviceAxis = ALONE,
 ) -> tuple[Learner, dict[str, Float[Array, ""]]]:
     """Improves policy and value function on one rollout, then adds it to the moments.
+
+    Args:
+      axis: devices that each have a part of the environments. They mix their own rows into
+        minibatches; advantages are normalised, gradients averaged and moments taken over all.
 
     Returns:
       The learner, and means over all updates: policy_loss, value_loss, entropy, kl, clipped (share
@@ -230,6 +241,7 @@ def learn(
         raise ValueError(
             f"a rollout of {steps} steps of {envs} environments does not divide into "
             f"{config.num_minibatches} minibatches"
+            + (f" on each of {axis.size} devices" if axis.size > 1 else "")
         )
     actor = normalise(learner.actor, rollout.actor)
     critic = normalise(learner.critic, rollout.critic)
@@ -240,8 +252,8 @@ def learn(
         config, old_value, next_value, rollout.reward, rollout.terminated, rollout.is_over
     )
     target = advantage + old_value
-    spread = jnp.std(advantage)
-    scaled = (advantage - jnp.mean(advantage)) / (spread + 1e-8)
+    middle, spread = _mean_and_std(axis, advantage)
+    scaled = (advantage - middle) / (spread + 1e-8)
     batch = _Batch(
         actor,
         critic,
@@ -254,14 +266,14 @@ def learn(
     )
     flat = jax.tree.map(lambda x: x.reshape(steps * envs, *x.shape[2:]), batch)
     old_log_std = learner.params.log_std
-    keys = jax.random.split(key, config.num_epochs)
+    keys = jax.random.split(axis.own_key(key), config.num_epochs)
     order = jax.vmap(lambda k: jax.random.permutation(k, steps * envs))(keys)
     order = order.reshape(config.num_epochs * config.num_minibatches, -1)
 
     def update(carry: Any, rows: Array) -> tuple[Any, dict[str, Array]]:
         params, optimizer, rate = carry
         part = jax.tree.map(lambda x: x[rows], flat)
-        return _update(config, params, optimizer, rate, part, old_log_std)
+        return _update(config, params, optimizer, rate, part, old_log_std, axis)
 
     first = (learner.params, learner.optimizer, learner.learning_rate)
     (params, optimizer, rate), parts = jax.lax.scan(update, first, order)
@@ -271,13 +283,15 @@ def learn(
     metrics["updates_left_out"] = 1.0 - jnp.mean(good)
     metrics["learning_rate"] = rate
     metrics["std"] = jnp.mean(jnp.exp(params.log_std))
-    metrics["reward"] = jnp.mean(rollout.reward)
-    metrics["explained_variance"] = 1.0 - jnp.var(advantage) / (jnp.var(target) + 1e-8)
+    metrics["reward"] = axis.mean(jnp.mean(rollout.reward))
+    metrics["explained_variance"] = 1.0 - _variance(axis, advantage) / (
+        _variance(axis, target) + 1e-8
+    )
     after_learning = Learner(
         params=params,
         optimizer=optimizer,
-        actor=merge(learner.actor, rollout.actor),
-        critic=merge(learner.critic, rollout.critic),
+        actor=merge(learner.actor, rollout.actor, axis=axis),
+        critic=merge(learner.critic, rollout.critic, axis=axis),
         learning_rate=rate,
     )
     return after_learning, metrics
@@ -290,10 +304,12 @@ def _update(
     rate: Float[Array, ""],
     part: _Batch,
     old_log_std: Float[Array, " actions"],
+    axis: DeviceAxis,
 ) -> tuple[tuple[Params, Any, Float[Array, ""]], dict[str, Array]]:
     (_, terms), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
         config, params, part, old_log_std
     )
+    terms, gradient = axis.mean((terms, gradient))
     if config.desired_kl is not None:
         kl = terms["kl"]
         factor = jnp.where(kl > 2.0 * config.desired_kl, 1 / 1.5, 1.0)
@@ -340,6 +356,19 @@ def _loss(
         "kl": jax.lax.stop_gradient(jnp.mean(kl)),
         "clipped": jnp.mean((jnp.abs(ratio - 1.0) > config.clip).astype(jnp.float32)),
     }
+
+
+def _mean_and_std(axis: DeviceAxis, values: Array) -> tuple[Array, Array]:
+    if axis.name is None:
+        spread = jnp.std(values)
+        return jnp.mean(values), spread
+    return axis.mean(jnp.mean(values)), jnp.sqrt(_variance(axis, values))
+
+
+def _variance(axis: DeviceAxis, values: Array) -> Array:
+    if axis.name is None:
+        return jnp.var(values)
+    return axis.mean(jnp.mean(jnp.square(values - axis.mean(jnp.mean(values)))))
 
 
 def _log_prob(

@@ -14,10 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from samplers import failure_bins
 from samplers.base import Sampler
+from samplers.device_axis import ALONE, SAME, SPLIT, DeviceAxis, axis_of, jit_step
 from samplers.motion_bins import MotionTime
 
 from . import ppo
@@ -57,6 +59,10 @@ class TrainState(NamedTuple):
     iteration: Int[Array, ""]
 
 
+STATE_SPECS = TrainState(learner=SAME, sampler=SAME, env=SPLIT, iteration=SAME)  # pyright: ignore
+"""How a state lies on several devices: each has environments of its own."""
+
+
 class _Step(NamedTuple):
     """One control step of a rollout."""
 
@@ -94,15 +100,33 @@ def make_train_step(
     env: Env,
     sampler: Sampler,
     rows: Literal["steps", "episodes"],
+    mesh: Mesh | None = None,
 ) -> Callable[[Key[Array, ""], ClipBank, TrainState], tuple[TrainState, Metrics]]:
     """Makes the function that does one iteration and uses up the state it is given.
 
     Args:
       rows: what the sampler counts, see `starts.rows_of`.
+      mesh: devices that share the environments, see `STATE_SPECS`; None: one device.
+    Raises:
+      ValueError: when the devices do not divide the environments, the physics runs on the host,
+        or the sampler does not sum its counts over the devices.
     """
-    parts = _Parts(config, env, sampler, rows)
+    axis = axis_of(mesh)
+    parts = _Parts(config, env, sampler, rows, axis)
+    if mesh is not None:
+        axis.share_of(env.num_envs, "environments")
+        if not env.is_jittable:
+            raise ValueError(f"physics {env.physics.name} runs on the host and uses one device")
+        if sampler.config.axis_name != axis.name:
+            raise ValueError(f"the sampler's axis_name must be {axis.name!r}")
     if env.is_jittable:
-        return jax.jit(parts.whole, donate_argnums=2)
+        return jit_step(
+            parts.whole,
+            mesh,
+            in_specs=(SAME, SAME, STATE_SPECS),
+            out_specs=(STATE_SPECS, SAME),
+            donate_argnums=2,
+        )
     return _on_host(parts)
 
 
@@ -115,8 +139,10 @@ class _Parts:
         env: Env,
         sampler: Sampler,
         rows: Literal["steps", "episodes"],
+        axis: DeviceAxis = ALONE,
     ):
         self.config, self.env, self.sampler, self.rows = config, env, sampler, rows
+        self.axis = axis
 
     def whole(
         self, run_key: Key[Array, ""], bank: ClipBank, state: TrainState
@@ -149,13 +175,13 @@ class _Parts:
         """Actions of this step, and where episodes that end in it begin anew."""
         key = jax.random.fold_in(jax.random.fold_in(run_key, iteration), step)
         act_key, start_key, env_key = jax.random.split(key, 3)
-        action = ppo.act(self.config.ppo, act_key, learner, seen.actor)
+        action = ppo.act(self.config.ppo, self.axis.own_key(act_key), learner, seen.actor)
         starts = self.sampler.sample(start_key, sampled).items
         if self.config.start_iteration > 0:
             even = uniform_starts(self.sampler, start_key, sampled)
             is_early = iteration < self.config.start_iteration
             starts = jax.tree.map(lambda a, b: jnp.where(is_early, a, b), even, starts)
-        return action, starts, env_key
+        return action, self.axis.own(starts), self.axis.own_key(env_key)
 
     def count(self, sampled: Any, output: StepOutput) -> Any:
         """Tells the sampler what the step showed."""
@@ -192,18 +218,19 @@ class _Parts:
             is_over=is_over,
             final_critic=output.final_critic,
         )
-        learner, metrics = ppo.learn(self.config.ppo, key, learner, rollout)
-        ended = jnp.sum(is_over)
+        axis = self.axis
+        learner, metrics = ppo.learn(self.config.ppo, key, learner, rollout, axis=axis)
+        ended = axis.sum(jnp.sum(is_over))
         some = jnp.maximum(ended, 1)
         metrics["episodes"] = ended.astype(jnp.float32)
-        metrics["failed_share"] = jnp.sum(output.terminated) / some
-        metrics["episode_steps"] = jnp.sum(jnp.where(is_over, output.age, 0)) / some
+        metrics["failed_share"] = axis.sum(jnp.sum(output.terminated)) / some
+        metrics["episode_steps"] = axis.sum(jnp.sum(jnp.where(is_over, output.age, 0))) / some
         for name, values in output.errors._asdict().items():
             finite = jnp.isfinite(values)
-            total = jnp.sum(jnp.where(finite, values, 0.0))
-            metrics[f"error_{name}"] = total / jnp.maximum(jnp.sum(finite), 1)
+            total = axis.sum(jnp.sum(jnp.where(finite, values, 0.0)))
+            metrics[f"error_{name}"] = total / jnp.maximum(axis.sum(jnp.sum(finite)), 1)
         for place, term in enumerate(self.env.config.reward_terms):
-            metrics[f"reward_{term.name}"] = jnp.mean(output.reward_terms[..., place])
+            metrics[f"reward_{term.name}"] = axis.mean(jnp.mean(output.reward_terms[..., place]))
         metrics.update(sampler_statistics(self.sampler, sampled))
         return learner, metrics
 

@@ -92,6 +92,25 @@ def local(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
+def whole(tree: Any) -> Any:
+    """Puts arrays together that are split over devices; every process has to ask for them.
+
+    Returns:
+      The tree with its replicated arrays on one device and the others on the host.
+    """
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_replicated:
+            return local(leaf)
+        if leaf.is_fully_addressable:
+            return np.asarray(leaf)
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(one, tree)
+
+
 def _placed(leaf: Any, sharding: NamedSharding) -> Any:
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _placed(jax.random.key_data(leaf), sharding)

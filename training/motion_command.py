@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from . import config_json, runtime
+from .device_flags import DeviceFlags
 from .nerf_command import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
 PhysicsChoice = Annotated[
@@ -33,6 +34,7 @@ class MotionCommand:
   hardlight motion --clip builtin:wave builtin:step --sampler uniform
   hardlight motion --robot g1 --clip dance.csv --seconds 1200
   hardlight motion --clip clips.json --robot g1 --physics mjx --envs 4096
+  hardlight motion --physics mjx --envs 32768 --devices all
   hardlight motion --resume runs/motion-humanoid-failure_bins"""
 
     clip: Annotated[
@@ -70,17 +72,19 @@ class MotionCommand:
     """Folder for the results. Default: runs/motion-ROBOT-SAMPLER, with a number when taken."""
     resume: OptionalStr = None
     """Go on with the run in this folder, exactly where its last checkpoint is."""
+    machines: tyro.conf.OmitArgPrefixes[DeviceFlags] = DeviceFlags()
 
     def run(self) -> int:
         """Trains, or goes on training."""
         self._check()
-        runtime.prepare()
-        from . import motion_job, motion_options
+        runtime.prepare(joining=self.machines.joining())
+        from . import devices, motion_job, motion_options
 
+        mesh = devices.choose(self.machines.devices)
         if self.resume is not None:
-            motion_job.resume(self.resume)
+            motion_job.resume(self.resume, mesh=mesh)
         else:
-            motion_job.start(motion_options.build(self), out=self.out)
+            motion_job.start(motion_options.build(self), out=self.out, mesh=mesh)
         return 0
 
     def _check(self) -> None:
@@ -89,10 +93,12 @@ class MotionCommand:
             others = [
                 field.name
                 for field in dataclasses.fields(self)
-                if field.name != "resume" and getattr(self, field.name) != field.default
+                if field.name not in ("resume", "machines")
+                and getattr(self, field.name) != field.default
             ]
             if others:
                 raise ValueError(f"a resumed run goes on as it was started; drop {others}")
+        self.machines.joining()
         for name, value in (("steps", self.steps), ("envs", self.envs)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")

@@ -8,12 +8,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from motion.train_step import TrainState
 from samplers import failure_bins
 
 from . import (
     config_json,
+    devices,
     fault,
     motion_onnx,
     motion_pictures,
@@ -21,6 +23,7 @@ from . import (
     motion_setup,
     motion_tracks,
     pictures,
+    processes,
     resuming,
     run_folder,
     runtime,
@@ -54,17 +57,27 @@ class Progress:
     """What the sampler knew at every evaluation."""
 
 
-def start(job: MotionJob, *, out: str | None = None) -> dict[str, Any]:
+def start(job: MotionJob, *, out: str | None = None, mesh: Mesh | None = None) -> dict[str, Any]:
     """Begins a run in a new folder; returns its summary.
 
+    Args:
+      mesh: devices that share the environments; None: one.
     Raises:
       ValueError, OSError: for bad clips, settings or folders, before anything is trained.
     """
-    setup = motion_setup.prepare(job)
+    with processes.together():
+        setup = motion_setup.prepare(job, mesh=mesh)
+        found = motion_setup.fingerprint(setup.loaded)
     name = f"motion-{job.source.robot if '/' not in job.source.robot else 'robot'}"
-    folder = run_folder.create(out or run_folder.unused("runs", f"{name}-{job.sampler.name}"))
-    stored = {"config": config_json.to_json(job), "data": motion_setup.fingerprint(setup.loaded)}
-    run_folder.write_json(folder.config, stored)
+    path = processes.told_by_first(
+        lambda: str(
+            run_folder.create(out or run_folder.unused("runs", f"{name}-{job.sampler.name}")).path
+        )
+    )
+    folder = RunFolder(Path(path))
+    _check_clips(path, processes.told_by_first(lambda: found), found)
+    if processes.is_first():
+        run_folder.write_json(folder.config, {"config": config_json.to_json(job), "data": found})
     for note in setup.loaded.notes:
         print(f"note: {note}")
     return _train(setup, folder, motion_setup.first_state(setup), Progress(), resumed_at=None)
@@ -76,29 +89,50 @@ def read_job(folder: RunFolder) -> MotionJob:
     Raises:
       FileNotFoundError, ValueError: when the folder holds no motion run.
     """
-    stored = run_folder.read_config(folder, "motion")
+    return _job_of(folder, run_folder.read_config(folder, "motion"))
+
+
+def _job_of(folder: RunFolder, stored: dict[str, Any]) -> MotionJob:
+    if run_folder.job_of(stored) != "motion":
+        raise ValueError(f"{folder.config}: not a motion run")
     return config_json.from_json(MotionJob, stored["config"], str(folder.config))
 
 
-def resume(path: str) -> dict[str, Any]:
+def _check_clips(path: str, wanted: Any, found: dict[str, Any]) -> None:
+    """Refuses another robot or other clips than the run's, in any process."""
+    with processes.together():
+        if wanted != found:
+            raise ValueError(f"{path}: the robot or its clips are not those the run started with")
+
+
+def resume(path: str, *, mesh: Mesh | None = None) -> dict[str, Any]:
     """Goes on with a run from its last whole checkpoint; returns its summary.
 
     Raises:
       FileNotFoundError, ValueError: when the folder holds no run, its clips have changed, or its
         checkpoints are damaged.
     """
-    folder = run_folder.existing(path)
-    job = read_job(folder)
-    run_folder.check_writable(folder.path)
-    setup = motion_setup.prepare(job)
-    if motion_setup.fingerprint(setup.loaded) != run_folder.read_json(folder.config).get("data"):
-        raise ValueError(f"{path}: the robot or its clips are not those the run started with")
-    first = motion_setup.first_state(setup)
-    restored = resuming.last_state(folder, first, unit="iteration")
-    if restored is None:
-        return _train(setup, folder, first, Progress(), resumed_at=-1)
-    progress = Progress(**restored.extra)
-    return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
+    folder = RunFolder(Path(path))
+    stored = processes.told_by_first(lambda: run_folder.read_json(run_folder.existing(path).config))
+    job = _job_of(folder, stored)
+    processes.told_by_first(lambda: run_folder.check_writable(folder.path))
+    with processes.together():
+        setup = motion_setup.prepare(job, mesh=mesh)
+        found = motion_setup.fingerprint(setup.loaded)
+    _check_clips(path, stored.get("data"), found)
+    first = devices.whole(motion_setup.first_state(setup))
+    restored: Any = None
+    with processes.together():
+        if processes.is_first():
+            restored = resuming.last_state(folder, first, unit="iteration")
+    place = processes.told_by_first(
+        lambda: restored and {"step": restored.step, "extra": restored.extra}
+    )
+    state = motion_setup.place_state(setup, first if restored is None else restored.state)
+    if place is None:
+        return _train(setup, folder, state, Progress(), resumed_at=-1)
+    progress = Progress(**place["extra"])
+    return _train(setup, folder, state, progress, resumed_at=place["step"])
 
 
 def _train(
@@ -109,8 +143,10 @@ def _train(
     *,
     resumed_at: int | None,
 ) -> dict[str, Any]:
-    log, saver = RunLog(folder, resumed_at=resumed_at), Saver(folder.checkpoints)
-    evaluator = Evaluator(setup)
+    is_first = processes.is_first()
+    log = RunLog(folder if is_first else None, resumed_at=resumed_at)
+    saver = Saver(folder.checkpoints if is_first else None)
+    evaluator = Evaluator(setup) if is_first else None
     try:
         job, loaded = setup.job, setup.loaded
         with (
@@ -120,13 +156,16 @@ def _train(
                 seconds=job.loop.seconds,
                 unit="iteration",
             ) as view,
-            StopRequest() as stop,
+            StopRequest() as own_stop,
         ):
+            stop = processes.AnyStop(own_stop)
             view.start_at(progress.step, progress.train_seconds)
             view.say(
                 f"{loaded.robot.name}, {len(loaded.clips)} clip(s) of {loaded.seconds:.1f} s, "
                 f"{job.num_envs} copies, physics {job.physics}; results in {folder.path}"
             )
+            if setup.mesh is not None:
+                view.say(devices.words(setup.mesh))
             view.say("compiling the train step ...")
             step = motion_setup.make_step(setup)
             begun = time.perf_counter()
@@ -139,8 +178,11 @@ def _train(
                 saver.close()
                 view.say(f"stopped; go on with: hardlight motion --resume {folder.path}")
                 sys.exit(130)
-            values = _finish(setup, evaluator, folder, state, progress)
-            saver.close()
+            values: dict[str, Any] = {}
+            with processes.together():
+                if evaluator is not None:
+                    values = _finish(setup, evaluator, folder, _shown(state), progress)
+                saver.close()
             return values
     finally:
         log.close()
@@ -152,6 +194,11 @@ def _copied(leaf: Any) -> Any:
     return leaf
 
 
+def _shown(state: TrainState) -> TrainState:
+    """What pictures and numbers are made from, on one device; not the environments."""
+    return devices.local(state._replace(env=None))  # pyright: ignore[reportArgumentType]
+
+
 def _is_done(setup: Setup, progress: Progress) -> bool:
     loop = setup.job.loop
     is_last = loop.num_iterations is not None and progress.step >= loop.num_iterations
@@ -160,7 +207,7 @@ def _is_done(setup: Setup, progress: Progress) -> bool:
 
 def _loop(
     setup: Setup,
-    evaluator: Evaluator,
+    evaluator: Evaluator | None,
     folder: RunFolder,
     step: Any,
     state: TrainState,
@@ -168,19 +215,24 @@ def _loop(
     log: RunLog,
     saver: Saver,
     view: ProgressView,
-    stop: StopRequest,
+    stop: processes.AnyStop,
 ) -> TrainState:
-    job, loop = setup.job, setup.job.loop
+    job, loop, time_now = setup.job, setup.job.loop, processes.clock()
     per_iteration = job.num_envs * job.train.num_steps
-    last_save = time.perf_counter()
+    last_save = time_now()
     while not _is_done(setup, progress) and not stop.is_set:
-        clock, cpu = time.perf_counter(), time.process_time()
+        clock, cpu = time_now(), time.process_time()
         state, metrics = step(state)
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        progress.train_seconds += time.perf_counter() - clock
+        progress.train_seconds += time_now() - clock
         progress.cpu_seconds += time.process_time() - cpu
         progress.step += 1
-        fault.check_finite(folder, state, step=progress.step, values=values, learned=state.learner)
+        learned = devices.local(state.learner)
+        if not all(map(np.isfinite, values.values())) or any(fault.not_finite(learned)):
+            kept = devices.whole(state)
+            if not processes.is_first():
+                raise SystemExit(2)
+            fault.check_finite(folder, kept, step=progress.step, values=values, learned=learned)
         is_last = _is_done(setup, progress)
         if is_last or progress.step % loop.log_every == 0:
             counts = {
@@ -197,18 +249,21 @@ def _loop(
             train_seconds=progress.train_seconds,
             status=_words(setup, progress, values),
         )
-        now = time.perf_counter()
+        now = time_now()
         if now - last_save > loop.checkpoint_seconds:
-            saver.save(progress.step, state, dataclasses.asdict(progress))
+            saver.save(progress.step, devices.whole(state), dataclasses.asdict(progress))
             last_save = now
-    saver.save(progress.step, state, dataclasses.asdict(progress))
+    saver.save(progress.step, devices.whole(state), dataclasses.asdict(progress))
     return state
 
 
 def _look(
-    setup: Setup, evaluator: Evaluator, state: TrainState, progress: Progress, log: RunLog
+    setup: Setup, evaluator: Evaluator | None, state: TrainState, progress: Progress, log: RunLog
 ) -> None:
     """Evaluates, and keeps a point of the curve and a column of the heat maps."""
+    if evaluator is None:
+        return
+    state = _shown(state)
     begun = time.perf_counter()
     numbers, _ = evaluator.survival(state.learner)
     progress.eval_seconds += time.perf_counter() - begun
@@ -252,6 +307,8 @@ def _finish(
         "env_steps_per_second": round(env_steps / seconds, 1),
         "peak_memory_bytes": runtime.peak_memory(),
         "device": runtime.device_name(),
+        "num_devices": 1 if setup.mesh is None else setup.mesh.size,
+        "num_processes": processes.count(),
         "versions": runtime.versions(),
         "onnx": exported,
         "final": verdict.final,
@@ -326,5 +383,5 @@ def _words(setup: Setup, progress: Progress, values: dict[str, float]) -> str:
     return (
         f"{speed:,.0f} steps/s  episodes of {values['episode_steps']:.0f} steps, "
         f"{100 * values['failed_share']:.0f} % failed  "
-        f"surviving starts {100 * progress.curve[-1][2]:.0f} %"
+        + (f"surviving starts {100 * progress.curve[-1][2]:.0f} %" if progress.curve else "")
     )

@@ -1,10 +1,12 @@
 """From a job to what its loop works on: robot, clips, environments, sampler, first state."""
 
+import dataclasses
 import zlib
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from motion import builtin_clips, starts, train_step
@@ -15,8 +17,11 @@ from motion.formats.manifest import load_manifest
 from motion.formats.mjcf import load_robot
 from motion.robots import Robot
 from motion.train_step import TrainState
+from samplers import failure_bins
 from samplers.base import Sampler
+from samplers.device_axis import axis_of
 
+from . import devices
 from .motion_config import BUILTIN, MotionJob, MotionSource
 
 _LAST_STARTS = 0.2
@@ -53,6 +58,8 @@ class Setup(NamedTuple):
     sampler: Sampler
     init_key: Key[Array, ""]
     run_key: Key[Array, ""]
+    mesh: Mesh | None = None
+    """Devices that share the environments."""
 
     @property
     def horizon(self) -> int:
@@ -88,12 +95,26 @@ def load(source: MotionSource) -> LoadedMotion:
     return LoadedMotion(robot, tuple(clips), tuple(weights), bank, tuple(notes))
 
 
-def prepare(job: MotionJob, loaded: LoadedMotion | None = None) -> Setup:
+def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | None = None) -> Setup:
     """Makes environments and sampler.
 
+    Args:
+      mesh: devices that share the environments; None: one.
     Raises:
-      FileNotFoundError, ValueError: naming the file, the sampler or its option.
+      FileNotFoundError, ValueError: naming the file, the sampler or its option, or what cannot be
+        split over the devices.
     """
+    axis = axis_of(mesh)
+    if mesh is not None and job.physics != "mjx":
+        raise ValueError(
+            f"--devices {axis.size} needs --physics mjx; physics {job.physics} runs on the host"
+        )
+    rows = axis.share_of(job.num_envs, "environments (--envs)") * job.train.num_steps
+    if rows % job.train.ppo.num_minibatches:
+        raise ValueError(
+            f"{job.num_envs} environments x {job.train.num_steps} steps do not divide into "
+            f"{job.train.ppo.num_minibatches} minibatches on each of {axis.size} devices"
+        )
     loaded = load(job.source) if loaded is None else loaded
     env = make_env(loaded.robot, job.env, num_envs=job.num_envs, physics=job.physics)
     calm = job.env.calm()
@@ -107,24 +128,34 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None) -> Setup:
         frames_per_bin=job.bin_seconds * rate,
         options=job.sampler.as_dict(),
     )
+    if mesh is not None:
+        counted = dataclasses.replace(sampler.config, axis_name=axis.name)
+        sampler = failure_bins.make(counted)
     if len(set(loaded.weights)) > 1:
         sampler = starts.with_clip_weights(sampler, loaded.weights)
     init_key, run_key = jax.random.split(jax.random.key(job.seed))
-    return Setup(job, loaded, env, evaluation_env, sampler, init_key, run_key)
+    return Setup(job, loaded, env, evaluation_env, sampler, init_key, run_key, mesh)
 
 
 def first_state(setup: Setup) -> TrainState:
     """The state before the first iteration."""
-    return train_step.init_state(
+    state = train_step.init_state(
         setup.job.train, setup.env, setup.sampler, setup.init_key, setup.loaded.bank
     )
+    return place_state(setup, state)
+
+
+def place_state(setup: Setup, state: TrainState) -> TrainState:
+    """Puts a state of one device, the first process's, where the steps want it."""
+    return devices.spread_from_first(state, setup.mesh, train_step.STATE_SPECS)
 
 
 def make_step(setup: Setup) -> Any:
     """A function from a state, which it uses up, to the next and its metrics."""
     rows = starts.rows_of(setup.job.sampler.name)
-    whole = train_step.make_train_step(setup.job.train, setup.env, setup.sampler, rows)
-    return lambda state: whole(setup.run_key, setup.loaded.bank, state)
+    whole = train_step.make_train_step(setup.job.train, setup.env, setup.sampler, rows, setup.mesh)
+    run_key, bank = devices.spread((setup.run_key, setup.loaded.bank), setup.mesh)
+    return lambda state: whole(run_key, bank, state)
 
 
 def fingerprint(loaded: LoadedMotion) -> dict[str, Any]:
