@@ -29,6 +29,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
                 {"Motion": "motion.md"},
                 {"The tracking task": "motion_task.md"},
                 {"Comparing samplers": "compare.md"},
+                {"Many devices": "many_devices.md"},
             ]
         },
         {"Results": "results.md"},
