@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
@@ -52,20 +53,17 @@ def words(mesh: Mesh) -> str:
     return found if processes.count() == 1 else f"{found} of {processes.count()} processes"
 
 
-def spread(
-    tree: Any, mesh: Mesh | None, specs: Any = SAME, *, may_share_memory: bool = True
-) -> Any:
+def spread(tree: Any, mesh: Mesh | None, specs: Any = SAME) -> Any:
     """Puts arrays that every process has on all devices.
 
     Args:
       specs: SAME, SPLIT, or a tree of them that begins like `tree`.
-      may_share_memory: with the arrays given; False for what will be donated.
     """
     if mesh is None:
         return tree
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     if processes.count() == 1:
-        return jax.device_put(tree, shardings, may_alias=may_share_memory)
+        return jax.device_put(tree, shardings)
 
     def place(sharding: NamedSharding, part: Any) -> Any:
         return jax.tree.map(lambda leaf: _placed(leaf, sharding), part)
@@ -76,13 +74,17 @@ def spread(
 def spread_from_first(tree: Any, mesh: Mesh | None, specs: Any = SAME) -> Any:
     """Puts the first process's arrays on all devices; the others give arrays of the same shapes.
 
-    The result may be donated.
+    The result may be donated: no two arrays in it share memory, as those of a fresh state may.
     """
-    if processes.count() > 1:
+    if mesh is None:
+        return tree
+    if processes.count() == 1:
+        tree = jax.tree.map(jnp.copy, tree)
+    else:
         from jax.experimental import multihost_utils
 
         tree = multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree))
-    return spread(tree, mesh, specs, may_share_memory=False)
+    return spread(tree, mesh, specs)
 
 
 def local(tree: Any) -> Any:
