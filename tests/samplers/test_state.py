@@ -24,6 +24,13 @@ def map_state(sampler, score):
     return jax.jit(sampler.update)(state, draw, Feedback(jnp.asarray(score).reshape(-1)))
 
 
+def test_a_fresh_state_can_be_donated():
+    bins = make_sampler("failure_bins", {"clip_frames": (90, 40), "batch_size": 8})
+    state = bins.init(jax.random.key(0))
+    places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(places)) == len(places)
+
+
 def test_a_state_of_another_size_is_refused_by_name():
     small = make_ray_sampler("spatial", **SIZES)
     large = make_ray_sampler("spatial", **{**SIZES, "rows": 64})
