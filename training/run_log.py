@@ -7,6 +7,7 @@ step on older events are void.
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,20 @@ class RunLog:
             raise OSError(f"{self._file.name} could not be written: {error.strerror}") from error
 
     def close(self) -> None:
-        """Closes both files."""
-        if self._file is not None and self._events is not None:
+        """Closes both files.
+
+        Raises:
+          OSError: when what is left could not be written, unless another error is on its way.
+        """
+        if self._file is None or self._events is None:
+            return
+        on_its_way = sys.exception()
+        try:
             self._file.close()
             self._events.close()
+        except OSError as error:
+            if on_its_way is None:
+                raise OSError(f"{self._file.name} could not be written: {error}") from error
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

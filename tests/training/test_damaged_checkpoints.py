@@ -95,14 +95,14 @@ def test_a_damaged_checkpoint_is_whole_or_the_one_before_is_used(whole, copy, da
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=600)
 @given(data=st.data())
 def test_a_checkpoint_damaged_anywhere_is_whole_or_the_one_before_is_used(whole, copy, data):
     _damage_the_newest(data, whole, copy)
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_if_both_are_damaged_one_is_whole_or_both_are_named(whole, copy, data):
     _copied(whole, copy)

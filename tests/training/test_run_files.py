@@ -76,3 +76,26 @@ def test_cut_off_last_line_is_left_out_but_a_broken_one_is_named(tmp_path):
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(ValueError, match="line 2 is not valid JSON"):
         list(read_rows(path))
+
+
+def test_a_log_that_cannot_be_closed_does_not_hide_what_went_wrong_before(tmp_path, monkeypatch):
+    """A full disk was once reported without the file's name, by the close in a `finally`."""
+
+    def full():
+        raise OSError("No space left on device")
+
+    log = RunLog(RunFolder(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(log._events, "close", full)
+        with pytest.raises(OSError, match=r"metrics\.jsonl could not be written: No space left"):
+            log.close()
+
+        def work():
+            try:
+                raise OSError("checkpoints: no space")
+            finally:
+                log.close()
+
+        with pytest.raises(OSError, match="checkpoints: no space"):
+            work()
+    log.close()
