@@ -1,5 +1,6 @@
 """A run's own files, damaged: read, or refused by name, nothing else."""
 
+import functools
 import json
 
 import pytest
@@ -38,6 +39,7 @@ def folder(tmp_path_factory):
     return RunFolder(tmp_path_factory.mktemp("run"))
 
 
+@functools.cache
 def _config_of(job):
     values = {"config": config_json.to_json(JOBS[job][0]()), "data": {"train": {"views": 3}}}
     return json.dumps(values).encode()
