@@ -258,36 +258,30 @@ def motion_testbed_table() -> str:
 def image_fitting_table() -> str:
     """One picture fitted with every way to choose pixels, paired seeds."""
     pictures = read("image_fitting_cpu")["pictures"]
-    rows, where = [], []
+    rows, where, marks = [], [], []
     for picture, found in pictures.items():
+        marks = list(found["seconds_of_uniform"])
         for name, values in found["samplers"].items():
             steps, seconds = values["at_steps"], values["at_seconds"]
-            last = list(steps)[-1]
+            gains = [_gain(steps[marks[-1]]), _gain(seconds[marks[-1]])]
             rows.append(
                 [
                     picture,
                     name,
-                    *(_spread(value) for value in steps.values()),
-                    _gain(steps[last]),
+                    *(_spread(steps[mark]) for mark in marks),
+                    *(gains if name != "uniform" else ["", ""]),
                     f"{values['cpu_seconds']['mean']:.0f}",
-                    *(_gain(value) for value in seconds.values()),
                 ]
             )
             errors = values["errors"]
-            where.append(
-                [
-                    picture,
-                    name,
-                    *(f"{errors[key]:.2f}" for key in ("psnr_flat", "psnr_fine", "median")),
-                    *(f"{errors[key]:.0f}" for key in ("percentile_99", "worst")),
-                    f"{100 * errors['share_of_worst_percent']:.0f} %",
-                ]
-            )
-    marks = [f"{int(mark) // 1000}k" for mark in found["seconds_of_uniform"]]
-    head = ["picture", "pixels by", *(f"PSNR at {mark}" for mark in marks)]
-    head += [f"gain at {marks[-1]}", "CPU s", *(f"gain in the time of {mark}" for mark in marks)]
+            keys = ("psnr_flat", "psnr_fine", "median", "percentile_99", "worst")
+            share = f"{100 * errors['share_of_worst_percent']:.0f} %"
+            where.append([picture, name, *(f"{errors[key]:.1f}" for key in keys), share])
+    thousands = [f"{int(mark) // 1000}k" for mark in marks]
+    head = ["picture", "pixels by", *(f"PSNR at {mark}" for mark in thousands)]
+    head += [f"gain at {thousands[-1]}", "gain at equal seconds", "CPU s"]
     head_where = ["picture", "pixels by", "PSNR, flat half", "PSNR, fine half", "median error"]
-    head_where += ["99th percentile", "worst", "squared error in the worst 1 %"]
+    head_where += ["99th percentile", "worst", "share of worst 1 %"]
     return f"{_table(head, rows)}\n\n{_table(head_where, where)}"
 
 

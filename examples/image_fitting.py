@@ -23,7 +23,7 @@ from scenes.metrics import psnr
 SIZE, BATCH = 256, 2048
 ENCODING = HashEncodingConfig(log2_table_size=14, finest_resolution=SIZE)
 LAYERS = (ENCODING.num_outputs, 32, 32, 3)
-LEARNING_RATE = 3e-3
+LEARNING_RATE = optax.exponential_decay(3e-3, transition_steps=1000, decay_rate=0.5)
 
 
 class FitState(NamedTuple):
