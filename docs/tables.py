@@ -141,27 +141,48 @@ def nerf_scenes_table() -> str:
 
 def nerf_samplers_table() -> str:
     """Ways to choose pixels, paired seeds."""
-    columns = {
-        "final": ("PSNR at equal steps (dB)", 2),
-        "at_equal_seconds": ("at equal time (dB)", 2),
-        "seen": ("pixels seen", 2),
-        "entropy": ("entropy of draws", 3),
-        "worst_percent": ("error in the worst 1 %", 2),
-        "train_seconds": ("s of training", 0),
-    }
-    rows, sentences = [], []
-    for data, found in read("nerf_samplers_cpu")["data"].items():
-        for name, values in found["samplers"].items():
+    return _compared(
+        "nerf_samplers_cpu",
+        {
+            "final": ("PSNR at equal steps (dB)", 2),
+            "at_equal_seconds": ("at equal time (dB)", 2),
+            "area": ("mean on the way (dB)", 2),
+            "seen": ("pixels seen", 2),
+            "entropy": ("entropy of draws", 3),
+            "worst_percent": ("error in the worst 1 %", 2),
+            "train_seconds": ("s of training", 0),
+        },
+    )
+
+
+def voxels_samplers_table() -> str:
+    """Ways to choose views of a block world, paired seeds."""
+    return _compared(
+        "voxels_samplers_cpu",
+        {
+            "final": ("PSNR at equal steps (dB)", 2),
+            "area": ("mean on the way (dB)", 2),
+            "visible_right": ("visible cells right", 3),
+            "export_gap": ("export gap (dB)", 1),
+            "train_seconds": ("s of training", 0),
+        },
+    )
+
+
+def _compared(name: str, columns: dict[str, tuple[str, int]]) -> str:
+    """Samplers by data set, and the verdicts that are clear."""
+    rows, clear = [], []
+    for data, found in read(name)["data"].items():
+        for sampler, values in found["samplers"].items():
             cells = [_spread(values[key], digits) for key, (_, digits) in columns.items()]
-            rows.append([data, f"`{name}`", *cells])
-        sentences += [
+            rows.append([data, f"`{sampler}`", *cells])
+        clear += [
             f"* {data}: {verdict['sentence']}"
             for verdict in found["verdicts"]
-            if verdict["quantity"] != "area" and verdict["outcome"] in ("better", "worse")
+            if verdict["outcome"] in ("better", "worse")
         ]
     head = ["data", "sampler", *(title for title, _ in columns.values())]
-    clear = sentences or ["No sampler differs from the first beyond chance."]
-    return "\n".join([_table(head, rows), "", *clear])
+    return "\n".join([_table(head, rows), "", *(clear or ["No verdict is beyond chance."])])
 
 
 def nerf_depth_table() -> str:
@@ -367,6 +388,7 @@ TABLES = {
     "sampler_speed": sampler_speed_table,
     "nerf_scenes": nerf_scenes_table,
     "nerf_samplers": nerf_samplers_table,
+    "voxels_samplers": voxels_samplers_table,
     "nerf_depth": nerf_depth_table,
     "motion_humanoid": motion_humanoid_table,
     "motion_squat": motion_squat_table,

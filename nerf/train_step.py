@@ -239,7 +239,9 @@ def train_step(
     draw = axis.from_first(sampler.sample(key_draw, state.sampler))
     pixels = data.pixels
     rows, cols = pixels.images.shape[1:3]
-    view, xy = sampler_pixels.pixel_centres(draw.items, rows, cols)
+    # walkers count as the pixel they stand on: photographs say nothing about places between
+    drawn = sampler_pixels.pixel_indices(draw.items, rows, cols)
+    view, xy = sampler_pixels.pixel_centres(drawn, rows, cols)
     num_drawn = view.shape[0]
     if config.depth.keypoint_rays:
         view, xy = _with_keypoints(config, key_points, data, view, xy)
@@ -329,7 +331,6 @@ def train_step(
 
     seen = state.seen
     if config.track_seen:
-        drawn = sampler_pixels.pixel_indices(draw.items, rows, cols)
         seen = seen.at[drawn.view, drawn.row, drawn.col].max(is_finite)
 
     def keep_if_faulty(after, before):
@@ -404,7 +405,7 @@ def _guide(config, march, key, bounds, known):
 def _target(pixels, view, xy, behind, is_moving):
     if not is_moving:
         return backgrounds.composite(posed_images.gather_at(pixels.images, view, xy), behind)
-    return backgrounds.compose(posed_images.gather_bilinear(pixels.images, view, xy), behind)
+    return backgrounds.compose(posed_images.gather_sloped(pixels.images, view, xy), behind)
 
 
 def _regularisers(config, bounds, render, rendered, turn):

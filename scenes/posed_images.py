@@ -8,6 +8,7 @@ Depth is distance along the unit ray, NaN where unknown. Masks are True where a 
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -154,26 +155,25 @@ def gather_at(values: Array, view: Int[Array, "*rays"], xy: Float[Array, "*rays 
     return gather(values, view, row, col)
 
 
-def gather_bilinear(
+def gather_sloped(
     images: UInt8[Array, "views rows cols channels"],
     view: Int[Array, "*rays"],
     xy: Float[Array, "*rays 2"],
 ) -> Float[Array, "*rays 4"]:
-    """Interpolates premultiplied RGBA in [0, 1] at continuous pixel coordinates.
+    """Reads premultiplied RGBA in [0, 1] at the pixel that contains `xy`, with a slope.
 
-    At a pixel's centre it is that pixel; beyond the outermost centres it is constant.
-    Differentiable in `xy`. Compose the result with `backgrounds.compose`.
+    The value is the pixel's, wherever in it `xy` is; its derivative by `xy` is the central
+    difference of the pixel's neighbours, halved at the border. Compose the result with
+    `backgrounds.compose`.
     """
-    rows, cols = images.shape[1:3]
-    col, x = _cell(xy[..., 0], cols)
-    row, y = _cell(xy[..., 1], rows)
+    col, row = jnp.moveaxis(jnp.floor(xy).astype(jnp.int32), -1, 0)
 
     def pixel(down: int, right: int) -> Array:
         return premultiply(gather(images, view, row + down, col + right))
 
-    top = (1 - x) * pixel(0, 0) + x * pixel(0, 1)
-    bottom = (1 - x) * pixel(1, 0) + x * pixel(1, 1)
-    return (1 - y) * top + y * bottom
+    by_x, by_y = (pixel(0, 1) - pixel(0, -1)) / 2, (pixel(1, 0) - pixel(-1, 0)) / 2
+    x, y = jnp.moveaxis(xy - jax.lax.stop_gradient(xy), -1, 0)  # zero, but not their derivatives
+    return pixel(0, 0) + x[..., None] * by_x + y[..., None] * by_y
 
 
 def validate_poses(
@@ -270,13 +270,6 @@ def validate_splits(split: SplitImages) -> SplitImages:
     if split.val is not None:
         validate(split.val, f"{split.name}: val")
     return split
-
-
-def _cell(place: Array, size: int) -> tuple[Array, Array]:
-    """Index of the pixel centre at or before a coordinate, and the share of the way to the next."""
-    place = jnp.clip(place - 0.5, 0.0, size - 1.0)
-    index = jnp.clip(jnp.floor(place), 0.0, max(size - 2.0, 0.0)).astype(jnp.int32)
-    return index, (place - index)[..., None]
 
 
 def _first_bad(values: np.ndarray) -> float:

@@ -27,7 +27,9 @@ def test_colours_are_those_of_the_pixels_and_slopes_their_differences():
     np.testing.assert_allclose(slopes[1], picture[0, 1] - picture[0, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["error_weighted", "soft_mining"])
+@pytest.mark.parametrize(
+    "name", ["error_weighted", pytest.param("soft_mining", marks=pytest.mark.slow)]
+)
 def test_a_hundred_steps_beat_the_mean_colour(name, monkeypatch):
     for setting, value in (("ENCODING", TWO_LEVELS), ("LAYERS", (4, 8, 3)), ("BATCH", 512)):
         monkeypatch.setattr(example, setting, value)

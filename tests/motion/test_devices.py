@@ -5,6 +5,7 @@ import pytest
 from tests.on_devices import run_checks
 
 
+@pytest.mark.slow
 def test_learning_from_a_split_rollout_is_learning_from_the_whole():
     run_checks("tests.motion.device_checks", "fast", num_devices=4)
 

@@ -164,6 +164,7 @@ def _largest(before, after):
     return float(jnp.max(jnp.abs(after - before)))
 
 
+@pytest.mark.slow
 def test_pixels_drawn_are_remembered(data, run_key, scene, sampler):
     config = dataclasses.replace(TINY, track_seen=True)
     shape = scene.train.images.shape[:3]

@@ -10,7 +10,6 @@ from scenes.backgrounds import compose, composite
 from scenes.rotations import nearest_rotation, rigid
 
 gather = jax.jit(pi.gather)
-bilinear = jax.jit(pi.gather_bilinear)
 
 
 def places(shape, num, seed):
@@ -43,53 +42,32 @@ def test_gather_at_reads_the_pixel_that_contains_the_point(tiny):
     np.testing.assert_array_equal(got, tiny.train.images[view, row, col])
 
 
-def bilinear_by_loops(images, view, x, y):
-    """Premultiplied bilinear interpolation with clamped neighbours, float64."""
-    rows, cols = images.shape[1:3]
-    x, y = x - 0.5, y - 0.5
-    total = np.zeros(4)
-    for row in (int(np.floor(y)), int(np.floor(y)) + 1):
-        for col in (int(np.floor(x)), int(np.floor(x)) + 1):
-            share = (1 - abs(x - col)) * (1 - abs(y - row))
-            pixel = images[view, min(max(row, 0), rows - 1), min(max(col, 0), cols - 1)] / 255.0
-            total += share * np.array([*(pixel[:3] * pixel[3]), pixel[3]])
-    return total
-
-
-def test_bilinear_equals_loops_inside_and_beyond_the_border(tiny):
-    images = tiny.train.images
-    rng = np.random.default_rng(3)
-    view = rng.integers(0, 3, 60).astype(np.int32)
-    xy = rng.uniform(-1.0, 25.0, (60, 2)).astype(np.float32)
-    expected = [
-        bilinear_by_loops(images, v, *np.float64(point)) for v, point in zip(view, xy, strict=True)
-    ]
-    np.testing.assert_allclose(bilinear(images, view, xy), expected, atol=1e-5)
-
-
-def test_bilinear_at_centres_is_the_pixel(tiny):
+def test_sloped_value_is_that_of_the_pixel_anywhere_in_it(tiny):
     view, row, col = places(tiny.train.images.shape, 60, 4)
-    xy = np.stack([col + 0.5, row + 0.5], axis=-1).astype(np.float32)
+    inside = np.random.default_rng(3).uniform(0.01, 0.99, (60, 2))
+    xy = (np.stack([col, row], axis=-1) + inside).astype(np.float32)
     color = jnp.array([0.1, 0.4, 0.8])
-    got = compose(bilinear(tiny.train.images, view, xy), color)
+    got = compose(jax.jit(pi.gather_sloped)(tiny.train.images, view, xy), color)
     expected = composite(gather(tiny.train.images, view, row, col), color)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_bilinear_gradient_is_the_slope_between_neighbours():
-    images = np.zeros((1, 3, 3, 4), np.uint8)
-    images[..., 3] = 255
-    images[0, :, 2, 0] = 255  # red rises from column 1 to column 2
-    images = jnp.asarray(images)
-    at = jnp.array([[2.0, 1.5]])
-    slope = jax.jacobian(lambda xy: pi.gather_bilinear(images, jnp.zeros(1, jnp.int32), xy)[0, 0])(
-        at
+def test_slope_is_the_central_difference_of_the_premultiplied_picture(tiny):
+    images = tiny.train.images[:1]
+    color, alpha = images[0, ..., :3] / 255.0, images[0, ..., 3:] / 255.0
+    picture = np.pad(
+        np.concatenate([color * alpha, alpha], axis=-1), ((1, 1), (1, 1), (0, 0)), "edge"
     )
-    np.testing.assert_allclose(slope, [[1.0, 0.0]], atol=1e-6)
-    single = jax.grad(
-        lambda xy: jnp.sum(pi.gather_bilinear(images[:, :1, :1], jnp.zeros(1, jnp.int32), xy))
+    expected_x = (picture[1:-1, 2:] - picture[1:-1, :-2]) / 2
+    expected_y = (picture[2:, 1:-1] - picture[:-2, 1:-1]) / 2
+    rows, cols = np.indices(images.shape[1:3]).reshape(2, -1)
+    xy = jnp.asarray(np.stack([cols, rows], axis=-1) + 0.5, jnp.float32)
+    view = jnp.zeros(len(xy), jnp.int32)
+    slope = jax.vmap(jax.jacobian(lambda at, v: pi.gather_sloped(jnp.asarray(images), v, at)))(
+        xy, view
     )
-    assert bool(jnp.all(jnp.isfinite(single(at))))  # an image of one pixel has no neighbours
+    np.testing.assert_allclose(slope[..., 0], expected_x[rows, cols], atol=1e-6)
+    np.testing.assert_allclose(slope[..., 1], expected_y[rows, cols], atol=1e-6)
 
 
 def test_pixels_stay_uint8_on_the_device(tiny):

@@ -11,7 +11,7 @@ from training.motion_pictures import Figure
 def test_figure_stands_on_the_floor_and_has_no_holes(name):
     try:
         robot = load_robot(name)
-    except ModuleNotFoundError as error:
+    except FileNotFoundError as error:
         pytest.skip(str(error))
     pose = np.array(robot.model.qpos0)
     pose[2] = robot.default_root_height
