@@ -1,7 +1,7 @@
 """Finished comparisons as results: what several samplers reached, with paired verdicts.
 
     hardlight compare nerf --data lego/ fern/ --samplers uniform,spatial --seeds 5 --out RUN
-    python -m benchmarks.comparisons --run RUN --name nerf_samplers
+    python -m benchmarks.comparisons --run RUN [RUN ...] --name nerf_samplers
 
 Runs that are missing are done first, as by `--resume`. Writes results/NAME_BACKEND.json.
 """
@@ -18,20 +18,22 @@ _LEFT_OUT = ("curves", "error_held_by_worst", "failures_per_pass")
 def main() -> None:
     """Completes what is missing and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", required=True, help="folder of `hardlight compare`")
+    parser.add_argument("--run", nargs="+", required=True, help="folders of `hardlight compare`")
     parser.add_argument("--name", required=True, help="of the results file")
     asked = parser.parse_args()
     from training import compare_runs, compare_sets, run_folder, runtime
 
     runtime.prepare()
-    folder = Path(asked.run)
-    if compare_sets.is_one(folder):
-        found = compare_sets.resume(folder)
-        configs = {name: folder / name for name in found}
-    else:
-        one = compare_runs.resume(folder)
-        found = {Path(one["data"]).name.removeprefix("synthetic:"): one}
-        configs = dict.fromkeys(found, folder)
+    found, configs = {}, {}
+    for folder in map(Path, asked.run):
+        if compare_sets.is_one(folder):
+            results = compare_sets.resume(folder)
+            found |= results
+            configs |= {name: folder / name for name in results}
+        else:
+            one = compare_runs.resume(folder)
+            name = Path(one["data"].removeprefix("synthetic:")).name
+            found[name], configs[name] = one, folder
     measuring.write(
         asked.name,
         {
