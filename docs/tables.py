@@ -155,20 +155,6 @@ def nerf_samplers_table() -> str:
     )
 
 
-def voxels_samplers_table() -> str:
-    """Ways to choose views of a block world, paired seeds."""
-    return _compared(
-        "voxels_samplers_cpu",
-        {
-            "final": ("PSNR at equal steps (dB)", 2),
-            "area": ("mean on the way (dB)", 2),
-            "visible_right": ("visible cells right", 3),
-            "export_gap": ("export gap (dB)", 1),
-            "train_seconds": ("s of training", 0),
-        },
-    )
-
-
 def _compared(name: str, columns: dict[str, tuple[str, int]]) -> str:
     """Samplers by data set, and the verdicts that are clear."""
     rows, clear = [], []
@@ -388,7 +374,6 @@ TABLES = {
     "sampler_speed": sampler_speed_table,
     "nerf_scenes": nerf_scenes_table,
     "nerf_samplers": nerf_samplers_table,
-    "voxels_samplers": voxels_samplers_table,
     "nerf_depth": nerf_depth_table,
     "motion_humanoid": motion_humanoid_table,
     "motion_squat": motion_squat_table,

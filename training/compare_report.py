@@ -27,9 +27,11 @@ def table_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]], lis
     for place, column in enumerate(columns, start=1):
         entries = [results["samplers"][name][column.name] for name in names]
         for row, entry in zip(rows, entries, strict=True):
-            text = statistics.spread(entry["values"]).text(column.digits)
+            is_crossing = column.name.endswith("to_target")
+            is_told = entry["values"] or is_crossing
+            text = statistics.spread(entry["values"]).text(column.digits) if is_told else ""
             missing = results["seeds"] - len(entry["values"])
-            if column.name.endswith("to_target") and missing and entry["values"]:
+            if is_crossing and missing and entry["values"]:
                 text += f" ({missing} never)"
             row.append(text)
         # a mean over the seeds that got there says nothing next to a sampler that always does
