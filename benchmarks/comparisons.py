@@ -39,7 +39,7 @@ def main() -> None:
         {
             "data": {name: brief(results) for name, results in found.items()},
             "configs": {
-                name: run_folder.read_json(path / compare_runs.CONFIG_NAME)
+                name: _without_places(run_folder.read_json(path / compare_runs.CONFIG_NAME))
                 for name, path in configs.items()
             },
         },
@@ -56,6 +56,15 @@ def brief(results: dict[str, Any]) -> dict[str, Any]:
             for name, row in results["samplers"].items()
         },
     }
+
+
+def _without_places(config: Any) -> Any:
+    """Keeps the last part of paths: where data lies is no business of a results file."""
+    if isinstance(config, dict):
+        return {name: _without_places(value) for name, value in config.items()}
+    if isinstance(config, list):
+        return [_without_places(value) for value in config]
+    return Path(config).name if isinstance(config, str) and config.startswith("/") else config
 
 
 if __name__ == "__main__":
