@@ -120,7 +120,7 @@ def by_name(paths: Iterable[str], what: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for path in paths:
-        name = re.sub(r"[^\w.-]+", "-", Path(path.rstrip("/").split(":")[-1]).name)
+        name = re.sub(r"[^\w.-]+", "-", Path(path.split(":")[-1]).resolve().name)
         if name in found:
             raise ValueError(f"{what} {found[name]} and {path} would share the folder {name}")
         found[name] = path

@@ -21,13 +21,17 @@ def start(comparisons: Mapping[str, tuple[Comparison, dict[str, Any]]], folder: 
       ValueError, OSError: for bad data, settings or folders of any of them, before anything is
         trained.
     """
-    if (folder / SETS_NAME).exists() or (folder / compare_runs.CONFIG_NAME).exists():
-        raise ValueError(f"{folder}: already holds comparisons; choose another --out")
+    places = (folder / SETS_NAME, *(folder / name for name in ("", *comparisons)))
+    if any(place.is_file() or (place / compare_runs.CONFIG_NAME).exists() for place in places):
+        raise ValueError(
+            f"{folder}: already holds comparisons; continue them with --resume {folder}, "
+            "or choose another --out"
+        )
     for comparison, at_hand in comparisons.values():
         compare_kinds.of(comparison).runner(comparison, **at_hand)
     run_folder.check_writable(folder)
     for name, (comparison, _) in comparisons.items():
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         compare_runs.write_config(comparison, folder / name)
     # last, so that a folder with this file holds everything that resuming needs
     run_folder.write_json(folder / SETS_NAME, {"sets": list(comparisons)})
@@ -53,9 +57,9 @@ def is_one(folder: Path) -> bool:
 
 
 def _go_on(at_hand: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
-    results = {}
-    for number, name in enumerate(list(at_hand), start=1):
-        print(f"data set {number} of {number + len(at_hand) - 1}: {name}")
+    results, names = {}, list(at_hand)
+    for number, name in enumerate(names, start=1):
+        print(f"data set {number} of {len(names)}: {name}")
         results[name] = compare_runs.resume(folder / name, **at_hand.pop(name))
     run_folder.write_json(folder / compare_runs.RESULTS_NAME, {"sets": results})
     _write_report(results, folder)

@@ -52,14 +52,21 @@ def check_finite(
     Raises:
       FaultError: naming the metrics and arrays, after the state was saved.
     """
-    bad: dict[str, Any] = {name: value for name, value in values.items() if not np.isfinite(value)}
-    bad |= {f"learned {name}": f"in {count} of {size}" for name, count, size in not_finite(learned)}
+    bad = bad_values(values, learned)
     if bad:
         advice = (
             f"The last good checkpoint is in {folder.checkpoints}. The usual cause is too high a "
             "learning rate; a run with a smaller one is a new run"
         )
         raise save_fault(folder, state, step=step, values=bad, advice=advice)
+
+
+def bad_values(values: dict[str, float], learned: Any) -> dict[str, Any]:
+    """Finds the metrics and the learned arrays that are not finite; empty where all is well."""
+    bad: dict[str, Any] = {name: value for name, value in values.items() if not np.isfinite(value)}
+    return bad | {
+        f"learned {name}": f"in {count} of {size}" for name, count, size in not_finite(learned)
+    }
 
 
 def not_finite(tree: Any) -> Iterator[tuple[str, int, int]]:

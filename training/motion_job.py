@@ -89,7 +89,7 @@ def read_job(folder: RunFolder) -> MotionJob:
     Raises:
       FileNotFoundError, ValueError: when the folder holds no motion run.
     """
-    return _job_of(folder, run_folder.read_config(folder, "motion"))
+    return _job_of(folder, run_folder.read_json(folder.config))
 
 
 def _job_of(folder: RunFolder, stored: dict[str, Any]) -> MotionJob:
@@ -228,7 +228,7 @@ def _loop(
         progress.cpu_seconds += time.process_time() - cpu
         progress.step += 1
         learned = devices.local(state.learner)
-        if not all(map(np.isfinite, values.values())) or any(fault.not_finite(learned)):
+        if fault.bad_values(values, learned):
             kept = devices.whole(state)
             if not processes.is_first():
                 raise SystemExit(2)

@@ -35,6 +35,8 @@ class ViewResult(NamedTuple):
     """None for pictures smaller than SSIM's window."""
     depth_rmse: float | None
     """In scene units; None where the true depth is unknown."""
+    squared_errors: Float[np.ndarray, " pixels"]
+    """Of the pixels that count, averaged over colours."""
 
 
 class Evaluator:
@@ -82,6 +84,7 @@ class Evaluator:
                 psnr_color_fitted=_psnr(fit_colors(rendered.color, target, mask), target, mask),
                 ssim=float(metrics.ssim(rendered.color, target)) if is_large else None,
                 depth_rmse=self._depth_rmse(rendered, view),
+                squared_errors=_squared(rendered.color, target, mask).mean(axis=-1),
             )
 
     def _render(self, snapshot: FieldSnapshot, view: int, stride: int) -> RenderedImage:
@@ -149,10 +152,16 @@ def fit_colors(
 
 
 def _psnr(color: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> float:
-    squared = np.square(color - target, dtype=np.float64)
-    if mask is not None:
-        squared = squared[mask]
+    squared = _squared(color, target, mask)
     if squared.size == 0:
         return float("nan")
     # a perfect picture would be infinite; 8-bit truth cannot show more than about 100 dB
     return float(-10.0 * np.log10(max(float(np.mean(squared)), 1e-10)))
+
+
+def _squared(
+    color: np.ndarray, target: np.ndarray, mask: np.ndarray | None
+) -> Float[np.ndarray, "pixels 3"]:
+    """Squared differences of the pixels that count."""
+    squared = np.square(color - target, dtype=np.float64)
+    return squared.reshape(-1, 3) if mask is None else squared[mask]

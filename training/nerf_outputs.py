@@ -56,7 +56,7 @@ def evaluate_and_draw(
             final[name] = _mean(values)
     final["num_views"] = len(results)
     final["error_held_by_worst"] = error_concentration(
-        [np.square(view.rendered.color - view.target).mean(axis=-1) for view in results]
+        np.concatenate([view.squared_errors for view in results])
     )
     final["psnr_per_view"] = [round(view.psnr, 3) for view in results]
     return final, shown
@@ -144,15 +144,15 @@ def write_orbit(
     return video.write_video(folder.images / "orbit", frames, fps=max(6, len(frames) / 5))
 
 
-def error_concentration(errors: list[Float[np.ndarray, "rows cols"]]) -> dict[str, float]:
+def error_concentration(errors: Float[np.ndarray, " pixels"]) -> dict[str, float]:
     """Gives the share of the squared error that the worst pixels hold, by their share of all.
 
     Spread evenly, the worst tenth of the pixels would hold a tenth of the error.
     """
-    every = np.sort(np.concatenate([error.ravel() for error in errors]).astype(np.float64))[::-1]
-    held = np.cumsum(every) / max(every.sum(), 1e-30)
+    errors = errors if errors.size else np.zeros(1)  # masks may leave nothing that counts
+    held = np.cumsum(np.sort(errors)[::-1]) / max(errors.sum(), 1e-30)
     return {
-        f"{share:g}": round(float(held[max(round(share * every.size), 1) - 1]), 4)
+        f"{share:g}": round(float(held[max(round(share * held.size), 1) - 1]), 4)
         for share in WORST_SHARES
     }
 

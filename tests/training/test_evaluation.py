@@ -11,6 +11,7 @@ from scenes.rays import camera_rays
 from scenes.rotations import look_at
 from training import nerf_setup
 from training.nerf_evaluation import Evaluator, lattice_cameras, over
+from training.nerf_outputs import error_concentration
 
 from .conftest import TINY
 
@@ -78,3 +79,16 @@ def test_evaluator_masks_pixels_that_do_not_count(shared):
     result = next(evaluator.every_view(snapshot))
     want = metrics.psnr(result.rendered.color[:8], result.target[:8])
     np.testing.assert_allclose(result.psnr, want, rtol=1e-5)
+    assert result.squared_errors.size == masks[0].sum()
+    np.testing.assert_allclose(-10 * np.log10(result.squared_errors.mean()), want, rtol=1e-5)
+
+
+def test_worst_pixels_hold_what_they_hold():
+    errors = np.ones(1000)
+    assert error_concentration(errors)["0.1"] == pytest.approx(0.1)
+    errors[37] = 1000.0
+    shares = error_concentration(errors)
+    assert shares["0.001"] == pytest.approx(1000 / 1999, abs=1e-4)
+    assert shares["1"] == 1.0
+    assert list(shares.values()) == sorted(shares.values())
+    assert error_concentration(np.zeros(0))["1"] == 0.0
