@@ -2,6 +2,7 @@
 
     python benchmarks/motion.py                         C engine, light humanoid and G1
     python benchmarks/motion.py --physics mjx --robots humanoid --batches 1 64 512
+    python benchmarks/motion.py --part peer --batches 64 512       needs brax
     python benchmarks/motion.py --part train
 
 Parts:
@@ -9,6 +10,7 @@ Parts:
     steps   control steps per second of the environment (physics, observations, rewards, ends,
             new starts) against the bare engine doing the same substeps: `mujoco.batch`, or a scan
             of vmapped `mjx.step`. `overhead` is the extra share of time.
+    peer    the same for a public environment on MJX, brax's humanoid.
     train   one iteration of PPO split into choosing actions, environment, sampler and learning.
 
 Every measurement is a process of its own with a cold compile cache; compile times are wall time.
@@ -153,6 +155,34 @@ def steps_on_mjx(robot_name: str, num_envs: int, length: int = 10) -> dict[str, 
     }
 
 
+def steps_of_brax(num_envs: int, length: int = 10) -> dict[str, float]:
+    import jax
+
+    from benchmarks.peers import brax_humanoid
+
+    environment, bare, state = brax_humanoid.make(num_envs, length)
+    began = time.perf_counter()
+    program = jax.jit(environment).lower(state).compile()
+    compile_seconds = time.perf_counter() - began
+    box = [state]
+
+    def step() -> None:
+        box[0] = jax.block_until_ready(program(box[0]))
+
+    theirs = rate_of(step, num_envs * length)
+    began = time.perf_counter()
+    physics = jax.jit(bare).lower(box[0]).compile()
+    bare_compile = time.perf_counter() - began
+    rate = rate_of(lambda: jax.block_until_ready(physics(box[0])), num_envs * length)
+    return {
+        "env": theirs,
+        "bare": rate,
+        "overhead": rate / theirs - 1,
+        "compile": compile_seconds,
+        "bare compile": bare_compile,
+    }
+
+
 def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:
     """Seconds of each part of one iteration of 24 steps on the C engine, after warming up."""
     import jax
@@ -211,7 +241,7 @@ def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("steps", "train", "all"), default="all")
+    parser.add_argument("--part", choices=("steps", "peer", "train", "all"), default="all")
     parser.add_argument("--physics", choices=("c", "mjx"), default="c")
     parser.add_argument("--robots", nargs="+", default=["humanoid", "g1"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 256, 1024])
@@ -231,6 +261,12 @@ def main() -> None:
             row = measuring.in_fresh_process(call, is_cold=True)
             results.setdefault(f"train c, {options.envs} copies", {})[robot] = row
             print(robot, row, flush=True)
+    if options.part in ("peer", "all"):
+        table = results.setdefault("peer brax humanoid mjx", {})
+        for batch in options.batches:
+            call = functools.partial(steps_of_brax, batch)
+            table[str(batch)] = measuring.in_fresh_process(call, is_cold=True)
+            print("brax", batch, table[str(batch)], flush=True)
     measuring.write("motion", {**stored(), **results})
 
 
@@ -240,7 +276,9 @@ def stored() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for path in paths:
         values = json.loads(path.read_text())
-        parts.update({k: v for k, v in values.items() if k.startswith(("steps ", "train "))})
+        parts.update(
+            {k: v for k, v in values.items() if k.startswith(("steps ", "peer ", "train "))}
+        )
     return parts
 
 

@@ -16,7 +16,7 @@ from .kinematics import clip_kinematics
 
 LIMIT_TOLERANCE = 0.05
 """Radians a clip may exceed a joint's limit by; it is clipped, and a note says so."""
-_LARGEST = 1e6
+LARGEST = 1e6
 """Metres and radians no clip reaches."""
 
 
@@ -70,11 +70,13 @@ class ClipBank(NamedTuple):
     clip_length: Int[Array, " clips"]
 
 
-def check_clip(clip: Clip) -> None:
+def check_clip(clip: Clip, where: str | None = None) -> None:
     """Raises ValueError for what no clip may be: empty, ragged, not finite, quaternions not unit.
 
-    Source of every message is the clip's name.
+    Args:
+      where: begins every message; None: the clip's name.
     """
+    where = clip.name if where is None else where
     frames = clip.num_frames
     shapes = {
         "root_position": (clip.root_position, 3),
@@ -84,25 +86,25 @@ def check_clip(clip: Clip) -> None:
     for name, (array, width) in shapes.items():
         if array.shape != (frames, width):
             raise ValueError(
-                f"{clip.name}: {name} must be [{frames}, {width}], got {list(array.shape)}"
+                f"{where}: {name} must be [{frames}, {width}], got {list(array.shape)}"
             )
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
-            raise ValueError(f"{clip.name}: {name} is not finite at frame {bad[0]}")
-        bad = np.flatnonzero((np.abs(array) > _LARGEST).any(axis=1))
+            raise ValueError(f"{where}: {name} is not finite at frame {bad[0]}")
+        bad = np.flatnonzero((np.abs(array) > LARGEST).any(axis=1))
         if bad.size:
-            raise ValueError(f"{clip.name}: {name} is above {_LARGEST:g} at frame {bad[0]}")
+            raise ValueError(f"{where}: {name} is above {LARGEST:g} at frame {bad[0]}")
     if frames < 3:
-        raise ValueError(f"{clip.name}: needs at least 3 frames, got {frames}")
+        raise ValueError(f"{where}: needs at least 3 frames, got {frames}")
     if not (np.isfinite(clip.fps) and 1 <= clip.fps <= 1000):
-        raise ValueError(f"{clip.name}: fps must be in [1, 1000], got {clip.fps}")
+        raise ValueError(f"{where}: fps must be in [1, 1000], got {clip.fps}")
     if len(set(clip.joint_names)) != len(clip.joint_names):
-        raise ValueError(f"{clip.name}: joint names are not unique")
+        raise ValueError(f"{where}: joint names are not unique")
     length = np.linalg.norm(clip.root_quaternion, axis=1)
     worst = int(np.argmax(np.abs(length - 1)))
     if abs(length[worst] - 1) > 0.01:
         raise ValueError(
-            f"{clip.name}: root_quaternion at frame {worst} has length {length[worst]:.4f}, not 1"
+            f"{where}: root_quaternion at frame {worst} has length {length[worst]:.4f}, not 1"
         )
 
 

@@ -18,7 +18,8 @@ from .cameras import Cameras
 
 SceneKind = Literal["bounded", "forward_facing", "unbounded"]
 _MAX_ROTATION_ERROR = 1e-3
-_FARTHEST = 1e12  # float32 must hold its square
+FARTHEST = 1e12
+"""No coordinate may be larger: float32 must hold its square."""
 
 
 class PosedImages(NamedTuple):
@@ -192,8 +193,8 @@ def validate_poses(
         where = f"{file}: {field}"
         if not np.all(np.isfinite(pose)):
             raise ValueError(f"{where} must be finite, got {_first_bad(pose)}")
-        if np.max(np.abs(pose)) > _FARTHEST:
-            raise ValueError(f"{where} must be below {_FARTHEST:g}, got {np.max(np.abs(pose)):g}")
+        if np.max(np.abs(pose)) > FARTHEST:
+            raise ValueError(f"{where} must be below {FARTHEST:g}, got {np.max(np.abs(pose)):g}")
         if np.max(np.abs(pose[3] - [0, 0, 0, 1])) > 1e-6:
             raise ValueError(f"{where} must end in the row 0 0 0 1, got {pose[3].tolist()}")
         rotation = pose[:3, :3]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import config_json
+from . import config_json, run_folder
 
 if TYPE_CHECKING:
     from .compare_config import Comparison
@@ -93,7 +93,7 @@ def run(
     """
     if resume is not None and out is not None:
         raise ValueError("--resume writes into the comparison's own folder; leave out --out")
-    from . import compare_runs, compare_sets, run_folder, terminal_table
+    from . import compare_runs, compare_sets, terminal_table
 
     if resume is not None:
         folder = Path(resume)
@@ -120,7 +120,7 @@ def by_name(paths: Iterable[str], what: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for path in paths:
-        name = re.sub(r"[^\w.-]+", "-", Path(path.split(":")[-1]).resolve().name)
+        name = run_folder.name_of(path)
         if name in found:
             raise ValueError(f"{what} {found[name]} and {path} would share the folder {name}")
         found[name] = path

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 import tyro
 
 from . import compare_flags, runtime
+from .flag_types import Assignments, OptionalInt, OptionalStr
 from .motion_command import MotionCommand, PhysicsChoice
-from .nerf_command import Assignments, OptionalInt, OptionalStr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

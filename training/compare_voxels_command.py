@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from . import compare_flags, runtime
-from .nerf_command import Assignments, OptionalFloat, OptionalInt, OptionalStr
+from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 from .voxels_command import VoxelsCommand
 
 

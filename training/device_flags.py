@@ -6,9 +6,7 @@ from typing import Annotated
 import tyro
 
 from . import processes
-
-_OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-_OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+from .flag_types import OptionalInt, OptionalStr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,12 +15,12 @@ class DeviceFlags:
 
     devices: Annotated[str | None, tyro.conf.arg(metavar="N|all", help_behavior_hint="")] = None
     """Devices that share every step. Default: 1, or all when there are several processes."""
-    coordinator: _OptionalStr = None
+    coordinator: OptionalStr = None
     """HOST:PORT at which the first of several processes waits for the others, or auto on SLURM,
     Open MPI and TPU pods. Default: the environment's JAX_COORDINATOR_ADDRESS."""
-    num_processes: _OptionalInt = None
+    num_processes: OptionalInt = None
     """How many processes there are. Default: JAX_NUM_PROCESSES."""
-    process_id: _OptionalInt = None
+    process_id: OptionalInt = None
     """Which one this is, from 0; only process 0 prints and writes. Default: JAX_PROCESS_ID."""
 
     def joining(self) -> processes.Joining | None:

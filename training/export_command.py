@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from . import runtime
-from .nerf_command import OptionalStr
+from .flag_types import OptionalStr
 
 if TYPE_CHECKING:
     from .run_folder import RunFolder
@@ -63,9 +63,10 @@ class ExportCommand:
         return self._export_policy(folder)
 
     def _export_policy(self, folder: "RunFolder") -> int:
-        from . import checkpoints, motion_job, motion_onnx, motion_setup
+        from . import checkpoints, motion_onnx, motion_setup, run_folder
+        from .motion_config import MotionJob
 
-        job = motion_job.read_job(folder)
+        job = run_folder.read_job(folder, MotionJob)
         setup = motion_setup.prepare(job)
         restored = checkpoints.restore(folder.checkpoints, motion_setup.first_state(setup))
         for warning in restored.warnings:

@@ -8,7 +8,8 @@ import numpy as np
 
 from nerf import train_step
 
-from . import checkpoints, fault, nerf_job, nerf_setup, run_folder
+from . import checkpoints, fault, nerf_setup, run_folder
+from .nerf_config import NerfJob
 
 
 class Replay(NamedTuple):
@@ -29,7 +30,7 @@ def replay(path: str, *, known: Mapping[Any, Any] | None = None) -> Replay:
     folder = run_folder.existing(path)
     if not checkpoints.steps(folder.fault):
         raise FileNotFoundError(f"{path}: this run met no fault; there is no {folder.fault}")
-    job, _ = nerf_job.read_job(folder)
+    job = run_folder.read_job(folder, NerfJob)
     setup = nerf_setup.prepare(job)
     restored = checkpoints.restore(folder.fault, nerf_setup.state_shapes(setup))
     lines = [f"step {restored.step}, saved with {restored.extra}"]

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from nerf import images
 from nerf.images import FieldSnapshot
 
-from . import checkpoints, nerf_job, nerf_setup, run_folder
+from . import checkpoints, nerf_setup, run_folder
+from .nerf_config import NerfJob
 from .nerf_evaluation import Evaluator
 from .nerf_setup import Setup
 from .run_folder import RunFolder
@@ -29,7 +30,7 @@ def load(path: str) -> LoadedRun:
       FileNotFoundError, ValueError: when there is no run, no checkpoint, or the data is gone.
     """
     folder = run_folder.existing(path)
-    job, _ = nerf_job.read_job(folder)
+    job = run_folder.read_job(folder, NerfJob)
     setup = nerf_setup.prepare(job)
     restored = checkpoints.restore(folder.checkpoints, nerf_setup.state_shapes(setup))
     for warning in restored.warnings:

@@ -7,7 +7,7 @@ import tyro
 
 from . import config_json, runtime
 from .device_flags import DeviceFlags
-from .nerf_command import Assignments, OptionalFloat, OptionalInt, OptionalStr
+from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
 PhysicsChoice = Annotated[
     Literal["c", "mjx"] | None, tyro.conf.arg(metavar="{c,mjx}", help_behavior_hint="")

@@ -83,21 +83,6 @@ def start(job: MotionJob, *, out: str | None = None, mesh: Mesh | None = None) -
     return _train(setup, folder, motion_setup.first_state(setup), Progress(), resumed_at=None)
 
 
-def read_job(folder: RunFolder) -> MotionJob:
-    """Reads what a run was asked to do.
-
-    Raises:
-      FileNotFoundError, ValueError: when the folder holds no motion run.
-    """
-    return _job_of(folder, run_folder.read_json(folder.config))
-
-
-def _job_of(folder: RunFolder, stored: dict[str, Any]) -> MotionJob:
-    if run_folder.job_of(stored) != "motion":
-        raise ValueError(f"{folder.config}: not a motion run")
-    return config_json.from_json(MotionJob, stored["config"], str(folder.config))
-
-
 def _check_clips(path: str, wanted: Any, found: dict[str, Any]) -> None:
     """Refuses another robot or other clips than the run's, in any process."""
     with processes.together():
@@ -113,13 +98,15 @@ def resume(path: str, *, mesh: Mesh | None = None) -> dict[str, Any]:
         checkpoints are damaged.
     """
     folder = RunFolder(Path(path))
-    stored = processes.told_by_first(lambda: run_folder.read_json(run_folder.existing(path).config))
-    job = _job_of(folder, stored)
+    stored = processes.told_by_first(
+        lambda: run_folder.read_config(run_folder.existing(path), MotionJob)
+    )
+    job = config_json.from_json(MotionJob, stored["config"], str(folder.config))
     processes.told_by_first(lambda: run_folder.check_writable(folder.path))
     with processes.together():
         setup = motion_setup.prepare(job, mesh=mesh)
         found = motion_setup.fingerprint(setup.loaded)
-    _check_clips(path, stored.get("data"), found)
+    _check_clips(path, stored["data"], found)
     first = devices.whole(motion_setup.first_state(setup))
     restored: Any = None
     with processes.together():

@@ -8,7 +8,8 @@ import numpy as np
 
 from motion.formats.mjcf import load_robot
 
-from . import motion_job, motion_tracks, run_folder
+from . import motion_tracks, run_folder
+from .motion_config import MotionJob
 from .motion_pictures import BLUE, GREY, RED, Figure
 
 _APART = 1.2
@@ -30,7 +31,7 @@ class Player:
         import viser
 
         folder = run_folder.existing(path)
-        job = motion_job.read_job(folder)
+        job = run_folder.read_job(folder, MotionJob)
         self._tracks = motion_tracks.load(folder)
         self._figure = Figure(load_robot(job.source.robot))
         self._server = viser.ViserServer(host=host, port=port, verbose=False)

@@ -7,13 +7,8 @@ import tyro
 
 from . import config_json, runtime
 from .device_flags import DeviceFlags
+from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
-OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
-OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
-Assignments = Annotated[
-    tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...", help_behavior_hint="")
-]
 BackgroundChoice = Annotated[
     Literal["white", "black", "random"] | None,
     tyro.conf.arg(metavar="{white,black,random}", help_behavior_hint=""),

@@ -71,8 +71,9 @@ def start(
     Raises:
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
     """
+    name = f"{run_folder.name_of(job.scene.data)}-{job.sampler.name}"
     path = processes.told_by_first(
-        lambda: str(run_folder.create(out or run_folder.unused("runs", _default_name(job))).path)
+        lambda: str(run_folder.create(out or run_folder.unused("runs", name)).path)
     )
     folder = RunFolder(Path(path))
     try:
@@ -107,7 +108,9 @@ def resume(
         checkpoints are damaged or hold another state, or `asked` wants other settings.
     """
     folder = RunFolder(Path(path))
-    stored = processes.told_by_first(lambda: _read_config(run_folder.existing(path)))
+    stored = processes.told_by_first(
+        lambda: run_folder.read_config(run_folder.existing(path), NerfJob)
+    )
     job = config_json.from_json(NerfJob, stored["config"], str(folder.config))
     if asked is not None:
         nerf_options.refuse_changes(asked, job, path)
@@ -129,24 +132,6 @@ def resume(
     state = devices.spread_from_first(state, mesh)
     progress = Progress(**place["extra"])
     return _train(setup, folder, state, progress, resumed_at=place["step"], shared=shared)
-
-
-def read_job(folder: RunFolder) -> tuple[NerfJob, dict[str, Any]]:
-    """Reads a run's config and the fingerprint of its images.
-
-    Raises:
-      FileNotFoundError, ValueError: naming the file and the field.
-    """
-    stored = _read_config(folder)
-    return config_json.from_json(NerfJob, stored["config"], str(folder.config)), stored["data"]
-
-
-def _read_config(folder: RunFolder) -> dict[str, Any]:
-    stored = run_folder.read_json(folder.config)
-    for name in ("config", "data"):
-        if name not in stored:
-            raise ValueError(f"{folder.config}: missing field {name!r}")
-    return stored
 
 
 def _check_images(setup: Setup, wanted: dict[str, Any], found: dict[str, Any]) -> None:
@@ -280,9 +265,3 @@ def _finish(
     )
     view.say(f"report: {folder.report}")
     return values
-
-
-def _default_name(job: NerfJob) -> str:
-    data = job.scene.data.removeprefix("synthetic:")
-    name = Path(data).resolve().name if data == job.scene.data else data
-    return f"{name}-{job.sampler.name}"

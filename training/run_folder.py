@@ -7,12 +7,17 @@ that is killed, never meets half a file.
 import dataclasses
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scenes.formats import json_files
+
+from . import config_json
+
+Job = TypeVar("Job")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +101,11 @@ def unused(parent: str | os.PathLike[str], name: str) -> Path:
     return path
 
 
+def name_of(data: str) -> str:
+    """What folders made from some data are called: the last part of its path, or its NAME:."""
+    return re.sub(r"[^\w.-]+", "-", Path(data.split(":")[-1]).resolve().name)
+
+
 def check_writable(path: Path) -> None:
     """Makes the folder if needed and proves that files can be written in it.
 
@@ -151,16 +161,31 @@ def read_json(path: Path) -> dict[str, Any]:
     return json_files.read_json(path).values
 
 
-def read_config(folder: RunFolder, job: str) -> dict[str, Any]:
-    """Reads what a run of one job was asked to do, with what stands beside it.
+def read_config(folder: RunFolder, kind: type[Any]) -> dict[str, Any]:
+    """Reads what a run was asked to do ("config") and the fingerprint of its data ("data").
 
+    Args:
+      kind: a job's dataclass; its field `job` names it.
     Raises:
-      FileNotFoundError, ValueError: naming the file, when it holds no run of that job.
+      FileNotFoundError, ValueError: naming the file and the field, when it holds no run of that
+        kind.
     """
     stored = read_json(folder.config)
-    if job_of(stored) != job:
-        raise ValueError(f"{folder.config}: not a {job} run")
+    for name in ("config", "data"):
+        if not isinstance(stored.get(name), dict):
+            raise ValueError(f"{folder.config}: missing field {name!r}")
+    if job_of(stored) != kind.job:
+        raise ValueError(f"{folder.config}: not a {kind.job} run")
     return stored
+
+
+def read_job(folder: RunFolder, kind: type[Job]) -> Job:
+    """Reads what a run was asked to do.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_config` does, and for settings that are not a job's.
+    """
+    return config_json.from_json(kind, read_config(folder, kind)["config"], str(folder.config))
 
 
 def job_of(stored: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from . import config_json, runtime
-from .nerf_command import Assignments, OptionalInt, OptionalStr
+from .flag_types import Assignments, OptionalInt, OptionalStr
 
 GuidanceChoice = Annotated[
     Literal["target", "mixture", "tiny", "sdxl"] | None,

@@ -72,11 +72,11 @@ def resume(path: str) -> dict[str, Any]:
         checkpoints are damaged.
     """
     folder = run_folder.existing(path)
-    stored = run_folder.read_config(folder, "voxels")
+    stored = run_folder.read_config(folder, VoxelsJob)
     job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
     run_folder.check_writable(folder.path)
     setup = voxels_setup.prepare(job)
-    if voxels_setup.fingerprint(setup.loaded) != stored.get("data"):
+    if voxels_setup.fingerprint(setup.loaded) != stored["data"]:
         raise ValueError(f"{path}: the world or its pictures are not those the run started with")
     restored = resuming.last_state(folder, voxels_setup.state_shapes(setup))
     if restored is None:

@@ -13,7 +13,7 @@ from voxels.formats.map_json import load_map
 from voxels.meshing import face_mesh
 from voxels.palette import terrain_palette
 
-from . import config_json, pictures, run_folder, voxels_setup
+from . import pictures, run_folder, voxels_setup
 from .voxels_config import VoxelsJob
 
 _FIELD_OF_VIEW = np.radians(50.0)
@@ -86,8 +86,7 @@ def load_maps(path: str) -> dict[str, BlockMap]:
     if Path(path).suffix == ".json":
         return {Path(path).name: _read(path, names)}
     folder = run_folder.existing(path)
-    stored = run_folder.read_config(folder, "voxels")
-    job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
+    job = run_folder.read_job(folder, VoxelsJob)
     exported = folder.path / "map_optimized.json"
     if not exported.is_file():
         raise FileNotFoundError(f"{exported}: the run has not finished; resume it first")

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from motion import quaternion_order
-from motion.clips import Clip, check_clip
+from motion.clips import LARGEST, Clip, check_clip
 from motion.quaternion_order import Order
 
 FPS = 30.0
 _ROOT = 7
-_LARGEST = 1e6
 
 
 def load_csv(
@@ -59,10 +58,7 @@ def load_csv(
         root_quaternion=quaternion_order.reorder(columns, order),
         joint_position=table[:, 7:],
     )
-    try:
-        check_clip(clip)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    check_clip(clip, str(path))
     return clip
 
 
@@ -88,8 +84,8 @@ def _read(path: Path, width: int) -> np.ndarray:
                 )
             if not all(math.isfinite(value) for value in values):
                 raise ValueError(f"{path}: row {number} holds a number that is not finite")
-            if max(map(abs, values)) > _LARGEST:
-                raise ValueError(f"{path}: row {number} holds a number above {_LARGEST:g}")
+            if max(map(abs, values)) > LARGEST:
+                raise ValueError(f"{path}: row {number} holds a number above {LARGEST:g}")
             rows.append(values)
     if not rows:
         raise ValueError(f"{path}: holds no frames")

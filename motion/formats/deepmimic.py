@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from motion import resampling
-from motion.clips import Clip, check_clip
+from motion.clips import LARGEST, Clip, check_clip
 from scenes.formats.json_files import read_json
 
 _WIDTH = 44
@@ -27,7 +27,6 @@ _BALLS = (
     *(_CHEST, _RIGHT_HIP, _RIGHT_ANKLE, _RIGHT_SHOULDER),
     *(_LEFT_HIP, _LEFT_ANKLE, _LEFT_SHOULDER),
 )
-_LARGEST = 1e6
 _SECONDS = (0.001, 10.0)
 _MOST_FRAMES = 1_000_000
 _HEIGHT_SHARE = 0.9243 / 0.8475
@@ -70,8 +69,8 @@ def read_frames(path: Path) -> Frames:
         raise ValueError(f"{path}: frame {bad[0]} holds a number that is not finite")
     if len(table) < 3:
         raise ValueError(f"{path}: needs at least 3 frames, got {len(table)}")
-    if np.abs(table).max() > _LARGEST:
-        raise ValueError(f"{path}: holds the number {np.abs(table).max():g}, above {_LARGEST:g}")
+    if np.abs(table).max() > LARGEST:
+        raise ValueError(f"{path}: holds the number {np.abs(table).max():g}, above {LARGEST:g}")
     if not np.all((table[:-1, 0] >= _SECONDS[0]) & (table[:-1, 0] <= _SECONDS[1])):
         raise ValueError(f"{path}: frames must last {_SECONDS[0]:g} to {_SECONDS[1]:g} s")
     for column in (4, *_BALLS):
@@ -125,10 +124,7 @@ def load_deepmimic(path: Path) -> Clip:
             f"than {_MOST_FRAMES} frames"
         )
     clip = _even(clip, frames.seconds)
-    try:
-        check_clip(clip)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    check_clip(clip, str(path))
     return clip
 
 

@@ -56,10 +56,7 @@ def load_npz(
         )
     if fps is not None:
         clip = clip._replace(fps=fps)
-    try:
-        check_clip(clip)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    check_clip(clip, str(path))
     return clip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cameras import opengl_from_opencv
+from ..posed_images import FARTHEST
 from ..rotations import matrix_from_quaternion, rigid
 from .capture import Capture, Sparse, View
 from .colmap_model import ColmapImage, ColmapModel, find_model, read_model
@@ -18,7 +19,6 @@ from .splits import read_lists
 
 _MIN_TRACK = 3
 _MAX_ERROR = 2.0
-_FARTHEST = 1e12
 
 
 def is_colmap(folder: Path) -> bool:
@@ -52,7 +52,7 @@ def read_colmap(folder: Path, *, downscale: int | float | None = None) -> Captur
         for key, camera in model.cameras.items()
     }
     good = (model.points.track >= _MIN_TRACK) & (model.points.error <= _MAX_ERROR)
-    good &= np.abs(model.points.position).max(axis=1, initial=0) < _FARTHEST
+    good &= np.abs(model.points.position).max(axis=1, initial=0) < FARTHEST
     row_of = {int(key): row for row, key in enumerate(model.points.id[good])}
     files, used = _files(images), set()
     views, missing = [], []
@@ -101,9 +101,9 @@ def _view(
     image: ColmapImage, path: Path, intrinsics: Intrinsics, row_of: dict[int, int], source: Path
 ) -> View:
     numbers = np.concatenate([image.quaternion, image.translation])
-    if not np.all(np.abs(numbers) <= _FARTHEST) or np.linalg.norm(image.quaternion) < 1e-9:
+    if not np.all(np.abs(numbers) <= FARTHEST) or np.linalg.norm(image.quaternion) < 1e-9:
         raise ValueError(
-            f"{source}: image {image.name}: pose must be finite and below {_FARTHEST:g}, "
+            f"{source}: image {image.name}: pose must be finite and below {FARTHEST:g}, "
             f"got {numbers.tolist()}"
         )
     kept = np.array([int(point) in row_of for point in image.point], bool)

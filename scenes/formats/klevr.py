@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from ..posed_images import FARTHEST
 from ..rotations import matrix_from_quaternion, rigid
 from .capture import Capture, View
 from .intrinsics import Intrinsics, check_intrinsics
 from .json_files import Fields, read_json
-
-_LARGEST = 1e12
 
 
 def is_klevr(folder: Path) -> bool:
@@ -95,8 +94,8 @@ def _table(fields: Fields, name: str, width: int) -> Float[np.ndarray, "rows col
     bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if bad.size:
         raise ValueError(f"{fields.where(name)}[{bad[0]}] must be finite")
-    if np.abs(table).max() > _LARGEST:
-        raise ValueError(f"{fields.where(name)} must be below {_LARGEST:g}")
+    if np.abs(table).max() > FARTHEST:
+        raise ValueError(f"{fields.where(name)} must be below {FARTHEST:g}")
     return table
 
 

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mutations import damaged_bytes, damaged_json, reads_or_refuses
-from training import config_json, motion_job, motion_options, nerf_job, run_folder, voxels_options
+from training import config_json, motion_options, run_folder, voxels_options
 from training.motion_command import MotionCommand
+from training.motion_config import MotionJob
+from training.nerf_config import NerfJob
 from training.run_folder import RunFolder
 from training.run_log import keep_rows
 from training.voxels_command import VoxelsCommand
@@ -17,16 +19,10 @@ from training.voxels_config import VoxelsJob
 
 from .conftest import TINY
 
-
-def _voxels(folder):
-    stored = run_folder.read_config(folder, "voxels")
-    config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
-
-
 JOBS = {
-    "nerf": (lambda: TINY, nerf_job.read_job),
-    "voxels": (lambda: voxels_options.build(VoxelsCommand(steps=8)), _voxels),
-    "motion": (lambda: motion_options.build(MotionCommand(steps=4)), motion_job.read_job),
+    "nerf": (lambda: TINY, NerfJob),
+    "voxels": (lambda: voxels_options.build(VoxelsCommand(steps=8)), VoxelsJob),
+    "motion": (lambda: motion_options.build(MotionCommand(steps=4)), MotionJob),
 }
 ROWS = b"".join(
     json.dumps({"kind": "train", "step": step, "loss": 0.5 / step, "bad": None}).encode() + b"\n"
@@ -47,7 +43,7 @@ def _config_of(job):
 
 def _damage_config(job, folder, data):
     folder.config.write_bytes(data.draw(damaged_json(_config_of(job))))
-    reads_or_refuses(lambda: JOBS[job][1](folder), folder.config)
+    reads_or_refuses(lambda: run_folder.read_job(folder, JOBS[job][1]), folder.config)
 
 
 def _damage_metrics(folder, data):
@@ -59,7 +55,7 @@ def _damage_metrics(folder, data):
 def test_whole_files_are_read(folder, job):
     folder.config.write_bytes(_config_of(job))
     folder.metrics.write_bytes(ROWS)
-    assert reads_or_refuses(lambda: JOBS[job][1](folder), folder.config)
+    assert reads_or_refuses(lambda: run_folder.read_job(folder, JOBS[job][1]), folder.config)
     keep_rows(folder.metrics, last_step=20)
     assert folder.metrics.read_bytes() == b"".join(ROWS.splitlines(keepends=True)[:5])
 

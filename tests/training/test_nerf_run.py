@@ -75,8 +75,8 @@ def test_report_stands_alone(finished):
 
 def test_config_file_reads_back_to_the_job(finished):
     folder, _ = finished
-    job, data = nerf_job.read_job(RunFolder(folder))
-    assert job == TINY
+    assert run_folder.read_job(RunFolder(folder), NerfJob) == TINY
+    data = run_folder.read_config(RunFolder(folder), NerfJob)["data"]
     assert data["train"]["shape"] == [3, 16, 16, 4]
 
 

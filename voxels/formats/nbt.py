@@ -2,9 +2,9 @@
 
 A compound is a dict, a list a list, a string a str, a number an int or float, and an array an
 array. Files may be compressed by gzip. What a length in the file claims is compared with the bytes
-that are there, so a damaged file costs no more memory than a whole one. The package nbtlib, which writes
-our schematics, cannot be trusted with damaged ones: version 2.0.4 reads an array that is cut short
-as an empty one without a word, and makes as many tags of a list of ends as the file claims.
+that are there, so a damaged file costs no more memory than a whole one. The package nbtlib, which
+writes our schematics, cannot be trusted with damaged ones: version 2.0.4 reads an array that is cut
+short as an empty one without a word, and makes as many tags of a list of ends as the file claims.
 Source: the published NBT format of Minecraft Java Edition (big-endian).
 """
 

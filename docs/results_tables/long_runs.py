@@ -1,0 +1,57 @@
+"""The table of long runs."""
+
+from . import cells
+
+
+def long_runs_table() -> str:
+    """Memory, compilations, sums and logs of long runs."""
+    found = cells.read("long_runs_cpu")
+    rows = []
+    for name in ("error_weighted", "failure_bins"):
+        run = found[name]
+        error = run[
+            "largest_error_of_root" if name == "error_weighted" else "largest_error_of_counts"
+        ]
+        rows.append(
+            [
+                f"`{name}`, {run['updates']} updates",
+                str(run["programs"] + run["compiled_after_first_call"]),
+                f"{run['memory']['last'] / 2**20:.0f}",
+                f"{run['memory']['growth'] / 2**20:+.2f} ± {run['memory']['scatter'] / 2**20:.2f}",
+                f"{run['memory']['slope']:+.1f}",
+                f"{error:.1e}",
+            ]
+        )
+    run = found["nerf"]
+    rows.append(
+        [
+            f"`hardlight nerf`, {run['steps']} steps in {run['minutes']:.0f} min",
+            f"{run['compiled']}, {run['compiled_after_warm_up']} after the warm-up",
+            f"{run['memory']['last'] / 2**20:.0f}",
+            f"{run['memory']['growth'] / 2**20:+.2f} ± {run['memory']['scatter'] / 2**20:.2f}",
+            f"{run['memory']['growth'] / (0.8 * run['steps']):+.1f}",
+            "",
+        ]
+    )
+    head = [
+        "run",
+        "programs compiled",
+        "memory (MB)",
+        "its trend (MB)",
+        "bytes per step",
+        "error of sums",
+    ]
+    sizes = run["bytes"]
+    return (
+        f"{cells.table(head, rows)}\n\nLogs of the last row: metrics.jsonl "
+        f"{sizes['metrics_jsonl'] / 2**20:.2f} MB and TensorBoard events "
+        f"{sizes['events'] / 2**20:.2f} MB for {run['rows']} rows, "
+        f"{run['bytes_of_metrics_per_row']:.0f} and {run['bytes_of_events_per_row']:.0f} bytes "
+        "each; "
+        f"{sizes['num_checkpoints']} checkpoints of {sizes['checkpoints'] / 2**20:.1f} MB together."
+    )
+
+
+TABLES = {
+    "long_runs": long_runs_table,
+}

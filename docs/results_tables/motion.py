@@ -1,0 +1,57 @@
+"""Tables of the motion job."""
+
+from . import cells
+
+
+def motion_humanoid_table() -> str:
+    """What the built-in humanoid learns without flags."""
+    return _learned(cells.read("motion_humanoid_cpu"))
+
+
+def motion_squat_table() -> str:
+    """How many starts of the squat the policy survives, over the run."""
+    return _learned(cells.read("motion_squat_cpu"))
+
+
+def _learned(found: dict) -> str:
+    """Surviving starts over a motion run, and how close the policy stays to its clips."""
+    rows = [
+        [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"]
+        for steps, seconds, share in found["curve"]
+    ]
+    table = cells.table(["control steps", "s of training", "starts that survive 2 s"], rows)
+    clips = [
+        [
+            clip["name"],
+            f"{100 * clip['starts_survived']:.0f} %",
+            f"{100 * clip['completed_share']:.0f} %",
+            f"{100 * clip['mpjpe_global']:.1f} / {100 * clip['mpjpe_root_relative']:.1f}",
+            f"{clip['joint_error']:.3f}",
+        ]
+        for clip in found["final"]["clips"]
+    ]
+    head = ["clip", "starts survived", "played from the start", "body error (cm)", "joints (rad)"]
+    return (
+        f"{table}\n\n{cells.table(head, clips)}\n\n"
+        "Body errors are in the world and relative to the root. "
+        f"{found['env_steps_per_second']:.0f} control steps per second, learning included; "
+        f"{found['cpu_seconds']:.0f} CPU-seconds in all."
+    )
+
+
+def motion_testbed_table() -> str:
+    """Cost of every motion sampler over the best one, per scenario of the synthetic learner."""
+    scenarios = cells.read("motion_testbed_cpu")["scenarios"]
+    names = list(next(iter(scenarios.values())))
+    rows = []
+    for scenario, found in scenarios.items():
+        best = min(row["cost"] for row in found.values())
+        rows.append([scenario, *(f"{found[name]['cost'] / best:.2f}" for name in names)])
+    return cells.table(["scenario", *(f"`{name}`" for name in names)], rows)
+
+
+TABLES = {
+    "motion_humanoid": motion_humanoid_table,
+    "motion_squat": motion_squat_table,
+    "motion_testbed": motion_testbed_table,
+}

@@ -1,0 +1,147 @@
+"""Tables of the radiance-field job."""
+
+import json
+
+from . import cells
+
+
+def nerf_step_table() -> str:
+    """Where the time of a train step goes."""
+    found = cells.read("nerf_throughput_cpu")
+    rows = [
+        [name, f"{ms:.1f}", f"{100 * found['parts_share'][name]:.0f} %"]
+        for name, ms in found["parts_milliseconds"].items()
+    ]
+    total = f"**{found['train']['milliseconds_per_step']:.1f}**"
+    return cells.table(["part", "ms", "share"], [*rows, ["step", total, ""]])
+
+
+def nerf_cost_table() -> str:
+    """Rates, start and memory of the radiance-field job."""
+    found = cells.read("nerf_throughput_cpu")
+    train, image = found["train"], found["image"]
+    cold, second = found["first_start"], found["second_start"]
+    rows = [
+        ["training", f"{train['rays_per_second'] / 1e3:.0f} k rays/s"],
+        ["", f"{train['samples_per_second'] / 1e6:.2f} M samples/s"],
+        [f"rendering {image['cols']} x {image['rows']}", f"{image['seconds']:.1f} s"],
+        ["peak memory", f"{found['peak_memory_mb'] / 1e3:.1f} GB"],
+        ["first step after, nothing compiled yet", f"{cold['first_step_seconds']:.0f} s"],
+        ["of which compiling", f"{cold['compile_seconds']:.0f} s"],
+        ["first step after, second start", f"{second['first_step_seconds']:.1f} s"],
+    ]
+    shares = found["sampler_share"]
+    rows += [[f"`{name}` in a step", f"{100 * share:.1f} %"] for name, share in shares.items()]
+    return cells.table(["", ""], rows)
+
+
+def nerf_peer_table() -> str:
+    """The same training by PyTorch."""
+    found = cells.read("nerf_peer_cpu")
+    rows = [
+        [
+            str(ours["steps"]),
+            f"{ours['seconds']:.0f}",
+            f"{theirs['seconds']:.0f}",
+            f"{ours['psnr']:.2f}",
+            f"{theirs['psnr']:.2f}",
+        ]
+        for ours, theirs in zip(found["ours"]["curve"], found["peer"]["curve"], strict=True)
+    ]
+    rates = found["ratios"]["rays_per_second"]
+    table = cells.table(["steps", "s, ours", "s, PyTorch", "dB, ours", "dB, PyTorch"], rows)
+    return (
+        f"{table}\n\nRays per second: {rates['ours']:.0f} against {rates['peer']:.0f}, "
+        f"{found['ratios']['speedup_per_ray']:.1f} times."
+    )
+
+
+def nerf_quality_table() -> str:
+    """What a given time of training reaches."""
+    rows = []
+    for part, unit in (("small", "cpu_seconds"), ("lego", "seconds")):
+        path = cells.RESULTS / f"nerf_{part}_cpu.json"
+        for run in json.loads(path.read_text())["runs"] if path.exists() else []:
+            scene = run.get("scene", "Blender lego, 400 x 400")
+            last = run["curve"][-1]
+            asked = f"{run[f'asked_{unit}']:.0f} {unit.replace('_', ' ').replace('cpu', 'CPU')}"
+            rows.append(
+                [scene, asked, str(run["steps"]), f"{last['psnr']:.2f}", f"{last['ssim']:.3f}"]
+            )
+    return cells.table(["scene", "training", "steps", "PSNR (dB)", "SSIM"], rows)
+
+
+def nerf_scenes_table() -> str:
+    """What a short run reaches on captures of every kind."""
+    rows = []
+    for name, run in cells.read("nerf_scenes_cpu")["scenes"].items():
+        size = f"{run['views']} of {run['cols']} x {run['rows']}"
+        error = f"{run['depth_rmse']:.2f}" if "depth_rmse" in run else ""
+        quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}", error]
+        steps = [str(run["steps"]), f"{run['train_seconds']:.0f}"]
+        rows.append([name, run["kind"].replace("_", " "), size, *steps, *quality])
+    head = ["scene", "kind", "views", "steps", "s", "PSNR (dB)", "SSIM", "depth error"]
+    return cells.table(head, rows)
+
+
+def nerf_samplers_table() -> str:
+    """Ways to choose pixels, paired seeds."""
+    return _compared(
+        "nerf_samplers_cpu",
+        {
+            "final": ("PSNR at equal steps (dB)", 2),
+            "at_equal_seconds": ("at equal time (dB)", 2),
+            "area": ("mean on the way (dB)", 2),
+            "seen": ("pixels seen", 2),
+            "entropy": ("entropy of draws", 3),
+            "worst_percent": ("error in the worst 1 %", 2),
+            "train_seconds": ("s of training", 0),
+        },
+    )
+
+
+def _compared(name: str, columns: dict[str, tuple[str, int]]) -> str:
+    """Samplers by data set, and the verdicts that are clear."""
+    rows, clear = [], []
+    for data, found in cells.read(name)["data"].items():
+        for sampler, values in found["samplers"].items():
+            row = [cells.spread(values[key], digits) for key, (_, digits) in columns.items()]
+            rows.append([data, f"`{sampler}`", *row])
+        clear += [
+            f"* {data}: {verdict['sentence']}"
+            for verdict in found["verdicts"]
+            if verdict["outcome"] in ("better", "worse")
+        ]
+    head = ["data", "sampler", *(title for title, _ in columns.values())]
+    return "\n".join([cells.table(head, rows), "", *(clear or ["No verdict is beyond chance."])])
+
+
+def nerf_depth_table() -> str:
+    """Presets of depth guidance on an RGB-D scan."""
+    rows = []
+    for views, presets in cells.read("nerf_depth_cpu")["held_out"].items():
+        for name, found in presets.items():
+            gains = found["psnr"]["paired_gain_over_plain"]
+            rows.append(
+                [
+                    views,
+                    f"`{name}`",
+                    f"{found['psnr']['mean']:.2f}",
+                    ", ".join(f"{gain:+.2f}" for gain in gains) if any(gains) else "",
+                    f"{found['ssim']['mean']:.3f}",
+                    f"{found['depth_rmse']['mean']:.2f}",
+                ]
+            )
+    head = ["training", "`--depth`", "PSNR (dB)", "gain per seed", "SSIM", "depth error (m)"]
+    return cells.table(head, rows)
+
+
+TABLES = {
+    "nerf_step": nerf_step_table,
+    "nerf_cost": nerf_cost_table,
+    "nerf_peer": nerf_peer_table,
+    "nerf_quality": nerf_quality_table,
+    "nerf_scenes": nerf_scenes_table,
+    "nerf_samplers": nerf_samplers_table,
+    "nerf_depth": nerf_depth_table,
+}

@@ -1,0 +1,31 @@
+"""Tables of the block renderer."""
+
+from . import cells
+
+_SOFT = ("forward_ms", "forward_backward_ms")
+
+
+def voxels_table() -> str:
+    """Times of the block renderer and its peers."""
+    found = cells.read("voxels_cpu")
+    soft, hard, large = found["soft"], found["hard"], found["large"]
+
+    def pair(part: dict, name: str) -> list[str]:
+        return [f"{part[f'{name}_forward_ms']:.0f}", f"{part[f'{name}_forward_backward_ms']:.0f}"]
+
+    rows = [
+        ["soft 64 x 48 x 64 at 256 x 256", *(f"{soft[key]:.0f}" for key in _SOFT)],
+        ["same, naive half-voxel march in JAX", *pair(soft, "naive")],
+        ["same, numba, forward only", f"{soft['numba_forward_ms']:.0f}", ""],
+        ["hard at 512 x 512", *pair(hard, "hard")],
+        ["same, first hit only", f"{hard['first_hit_ms']:.0f}", ""],
+        ["same, Embree's first hit", f"{hard['embree_first_hit_ms']:.0f}", ""],
+        ["hard 256 x 256 x 256 at 512 x 512", *pair(large, "hard")],
+    ]
+    peak = f"Peak memory of the last row: {large['peak_memory_gb']:.1f} GB."
+    return f"{cells.table(['', 'forward (ms)', 'with gradient (ms)'], rows)}\n\n{peak}"
+
+
+TABLES = {
+    "voxels": voxels_table,
+}
