@@ -2,7 +2,7 @@
 
     python benchmarks/motion_training.py --part humanoid        hardlight motion, without flags
     python benchmarks/motion_training.py --part squat           the G1, a built-in squat
-    python benchmarks/motion_training.py --part clip --clip walk.csv --seconds 1200
+    python benchmarks/motion_training.py --part clip --clip walk.csv --seconds 600 --name motion_walk
     python benchmarks/motion_training.py --part ablation --seeds 3 --steps 60
     python benchmarks/motion_training.py --part squat --run runs/motion-g1-failure_bins
 
@@ -11,6 +11,7 @@
 
 import argparse
 import functools
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -73,6 +74,7 @@ def brief(summary: dict[str, Any]) -> dict[str, Any]:
         "curve",
     )
     values = {name: summary[name] for name in kept}
+    values["data"] = re.sub(r"[^ ,]*/", "", values["data"])  # where clips lie is no result
     for target in (0.7, 0.95):
         first = next((point for point in summary["curve"] if point[2] >= target), None)
         values[f"first_at_{target:g}"] = (

@@ -40,7 +40,11 @@ class Trials(NamedTuple):
 
 
 class Track(NamedTuple):
-    """The robot's positions along a run; frames after a failure repeat the last."""
+    """The robot's positions along a run; frames after its end repeat the last.
+
+    Attributes:
+      is_alive: it has not failed yet; also after the end of a clip.
+    """
 
     qpos: Float[np.ndarray, "frames starts nq"]
     is_alive: Bool[np.ndarray, "frames starts"]
@@ -157,8 +161,8 @@ def _collect(
     # the place an ended copy has after its last step is already that of its next episode
     is_shown = np.arange(steps)[:, None] < ended[None] + (~is_over.any(axis=0))[None]
     track = np.concatenate((first[None], qpos))
-    alive = np.concatenate((np.ones((1, count), bool), is_shown))
-    last = np.maximum.accumulate(np.where(alive, np.arange(steps + 1)[:, None], 0), axis=0)
+    is_known = np.concatenate((np.ones((1, count), bool), is_shown))
+    last = np.maximum.accumulate(np.where(is_known, np.arange(steps + 1)[:, None], 0), axis=0)
     trials = Trials(
         clip=np.asarray(starts.clip),
         frame=np.asarray(starts.frame),
@@ -167,4 +171,4 @@ def _collect(
         failed_frame=np.where(failed, frames[ended, columns], -1),
         errors=means,
     )
-    return trials, Track(np.take_along_axis(track, last[:, :, None], axis=0), alive)
+    return trials, Track(np.take_along_axis(track, last[:, :, None], axis=0), is_known | ~failed)

@@ -17,6 +17,8 @@ _PAPER, _FLOOR = (252, 252, 253), (224, 225, 230)
 _OVERSAMPLING = 2
 _VIEW = np.deg2rad(35.0)
 """The camera looks from this far to the robot's left front, level with the floor."""
+_HEAVY = 0.05
+"""Share of the robot's mass above which a body without shapes is drawn."""
 
 
 class Figure:
@@ -141,7 +143,10 @@ def _towards() -> Float[np.ndarray, " 2"]:
 def _lines(
     model: mujoco.MjModel,
 ) -> list[tuple[int, np.ndarray, int, np.ndarray, float]]:
-    """Thick lines that stand for the robot: its shapes, and a bone from joint to joint."""
+    """Thick lines that stand for the robot: its shapes, and a bone from joint to joint.
+
+    A heavy body without shapes, as in models without meshes, is drawn as its inertia says.
+    """
     kinds, found = mujoco.mjtGeom, []
     zero = np.zeros(3)
     for body in range(1, model.nbody):
@@ -162,7 +167,24 @@ def _lines(
             axis = matrix.reshape(3, 3) @ axis
             middle = model.geom_pos[geom]
             found.append((body, middle - axis, body, middle + axis, float(width)))
+        if not shapes and model.body_mass[body] > _HEAVY * model.body_mass.sum():
+            found.append(_like_its_inertia(model, body))
         parent = int(model.body_parentid[body])
         if parent:
             found.append((parent, zero, body, zero, 0.022))
     return found
+
+
+def _like_its_inertia(
+    model: mujoco.MjModel, body: int
+) -> tuple[int, np.ndarray, int, np.ndarray, float]:
+    """A capsule in place of the box that has a body's mass and inertia."""
+    inertia = model.body_inertia[body]
+    half = np.sqrt(np.maximum(1.5 * (inertia.sum() - 2 * inertia) / model.body_mass[body], 0.0))
+    longest = int(np.argmax(half))
+    width = float(np.mean(np.delete(half, longest)))
+    matrix = np.zeros(9)
+    mujoco.mju_quat2Mat(matrix, model.body_iquat[body])
+    axis = matrix.reshape(3, 3)[:, longest] * max(half[longest] - width, 0.0)
+    middle = model.body_ipos[body]
+    return body, middle - axis, body, middle + axis, width

@@ -13,11 +13,23 @@ def motion_squat_table() -> str:
     return _learned(cells.read("motion_squat_cpu"))
 
 
+def motion_walk_table() -> str:
+    """The same for a walk made for the real robot."""
+    return _learned(cells.read("motion_walk_cpu"))
+
+
+def motion_jump_table() -> str:
+    """The same for a celebrated footballer's jump, retargeted from video."""
+    return _learned(cells.read("motion_jump_cpu"))
+
+
 def _learned(found: dict) -> str:
     """Surviving starts over a motion run, and how close the policy stays to its clips."""
+    curve = found["curve"]
+    thinned = [*curve[: -1 : max(1, len(curve) // 12)], curve[-1]]
     rows = [
         [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"]
-        for steps, seconds, share in found["curve"]
+        for steps, seconds, share in thinned
     ]
     table = cells.table(["control steps", "s of training", "starts that survive 2 s"], rows)
     clips = [
@@ -53,5 +65,7 @@ def motion_testbed_table() -> str:
 TABLES = {
     "motion_humanoid": motion_humanoid_table,
     "motion_squat": motion_squat_table,
+    "motion_walk": motion_walk_table,
+    "motion_jump": motion_jump_table,
     "motion_testbed": motion_testbed_table,
 }

@@ -14,7 +14,7 @@ from motion.evaluation import Evaluator
 from motion.networks import NetworkConfig
 from motion.ppo import PpoConfig
 from motion.train_step import TrainConfig
-from samplers.motion_bins import bin_of
+from samplers.motion_bins import MotionTime, bin_of
 
 from .tiny import swaying_clip, tiny_robot
 
@@ -140,11 +140,21 @@ def test_trials_say_where_and_when_they_failed(bench):
     np.testing.assert_array_equal(trials.failed_frame[fell], (trials.frame + trials.steps)[fell])
     np.testing.assert_array_equal(trials.failed_frame[~fell], -1)
     np.testing.assert_array_equal(trials.steps[~fell], 30)
+    np.testing.assert_array_equal(track.is_alive.all(axis=0), ~fell)
     rates = evaluation.per_bin(state.sampler.layout, trials)
     assert np.nansum(rates) >= 0
     assert (np.nansum(rates) > 0) == bool(fell.any())
     numbers = evaluation.summarise(trials, 50.0)
     assert numbers["success"] == pytest.approx(np.mean(trials.survived))
+
+
+def test_who_reaches_the_end_of_a_clip_stays_alive(bench):
+    last = np.asarray(bench.bank.clip_length)[0] - 1
+    begin = MotionTime(jnp.zeros(ENVS, jnp.int32), jnp.full(ENVS, last - 2, jnp.int32))
+    trials, track = bench.evaluator.play(bench.bank, bench.first().learner, begin, 8)
+    assert trials.survived.all()
+    assert trials.steps.max() < 8
+    assert track.is_alive.all()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A figure has no holes: at every height from the floor to its head something is drawn."""
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -22,3 +23,21 @@ def test_figure_stands_on_the_floor_and_has_no_holes(name):
     assert abs(heights[0, 0]) < 0.06
     assert np.all(heights[1:, 0] <= top_so_far[:-1] + 0.08)  # a neck is not drawn
     assert top_so_far[-1] > 1.3 * robot.default_root_height
+
+
+@pytest.mark.parametrize("name", ["humanoid", "g1"])
+def test_the_middle_of_every_heavy_body_is_drawn(name):
+    try:
+        robot = load_robot(name)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    model, data = robot.model, mujoco.MjData(robot.model)
+    mujoco.mj_kinematics(model, data)
+    segments, radii = Figure(robot).segments(np.array(data.qpos))
+    along = segments[:, 1] - segments[:, 0]
+    for body in np.flatnonzero(model.body_mass > 0.1 * model.body_mass.sum()):
+        middle = data.xipos[body]
+        place = np.sum((middle - segments[:, 0]) * along, axis=1)
+        place = np.clip(place / np.maximum(np.sum(along**2, axis=1), 1e-12), 0, 1)
+        nearest = segments[:, 0] + place[:, None] * along
+        assert np.min(np.linalg.norm(nearest - middle, axis=1) - radii) < 0.01
