@@ -2,7 +2,7 @@
 
     python benchmarks/motion_training.py --part humanoid        hardlight motion, without flags
     python benchmarks/motion_training.py --part squat           the G1, a built-in squat
-    python benchmarks/motion_training.py --part clip --clip walk.csv --seconds 600 --name motion_walk
+    python benchmarks/motion_training.py --part clip --clip walk.csv --seconds 600
     python benchmarks/motion_training.py --part ablation --seeds 3 --steps 60
     python benchmarks/motion_training.py --part squat --run runs/motion-g1-failure_bins
 

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from . import corrections, pyramid, pyramid_write, scores
+from . import corrections, masked_tiles, pyramid, pyramid_write, scores
 from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, usable_rows
+from .masked_tiles import AllowedPixels, MaskedTiles
 from .pyramid import WeightPyramid
 from .ranked_pool import rank_tiles
 from .scores import MeanLoss
@@ -89,6 +90,7 @@ class MixedState(NamedTuple):
       shares: of error-weighted, top-k and uniform draws, before the minimum is applied.
       mean: running mean loss over all pixels.
       step: updates seen.
+      allowed: what a mask allows; None: every pixel.
     """
 
     weights: WeightPyramid
@@ -96,18 +98,29 @@ class MixedState(NamedTuple):
     shares: Float[Array, "3"]
     mean: MeanLoss
     step: Int[Array, ""]
+    allowed: AllowedPixels | None = None
 
 
-def init(config: MixedConfig, key: Key[Array, ""]) -> MixedState:
-    """Starts with equal shares and every tile average and in the pool."""
+def init(
+    config: MixedConfig, key: Key[Array, ""], *, mask: Bool[Array, "..."] | None = None
+) -> MixedState:
+    """Starts with equal shares and every tile average and in the pool.
+
+    Args:
+      mask: False marks pixels that are never drawn.
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
     del key
-    areas = config.grid.areas()
+    tiles = MaskedTiles(config.grid, masked_tiles.allow(config.grid, mask))
+    areas = tiles.areas()
     return MixedState(
         weights=pyramid.build(areas / config.tile**2),
         pool=pyramid.build(areas),
         shares=jnp.full(3, 1.0 / 3.0, jnp.float32),
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
+        allowed=tiles.allowed,
     )
 
 
@@ -122,39 +135,39 @@ def shares(config: MixedConfig, state: MixedState) -> Float[Array, "3"]:
 def probabilities(config: MixedConfig, state: MixedState) -> Float[Array, "views rows cols"]:
     """Gives the exact probability of every pixel, in O(N)."""
     index = jnp.arange(config.grid.num_tiles, dtype=jnp.int32)
-    return config.grid.to_pixels(jnp.sum(_components(config, state, index), axis=0))
+    return _tiles(config, state).to_pixels(jnp.sum(_components(config, state, index), axis=0))
 
 
 def sample(config: MixedConfig, key: Key[Array, ""], state: MixedState) -> Draw:
     """Draws each pixel from one component at random."""
-    grid = config.grid
+    tiles = _tiles(config, state)
     num_words = pyramid.num_words(state.weights)
     words = jax.random.bits(key, (num_words + 6, config.batch_size), jnp.uint32)
     in_force = shares(config, state)
     branch = (words[-1] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
     weighted = pyramid.descend(state.weights, words[:num_words])
     pooled = pyramid.descend(state.pool, words[:num_words])
-    anywhere = grid.tile_of(grid.any_pixel(words[num_words : num_words + 3]))
+    anywhere = tiles.any_tile(words[:num_words], words[num_words : num_words + 3])
     tile = jnp.where(branch < in_force[0], weighted, pooled)
     tile = jnp.where(branch >= in_force[0] + in_force[1], anywhere, tile)
     tile, probs = pyramid.read_first(
         lambda part: jnp.sum(_components(config, state, part), axis=0), tile
     )
-    items = grid.pixel_inside(tile, words[num_words + 3 : num_words + 5])
-    weights = corrections.importance_weights(probs, grid.num_pixels, exponent=config.correction)
+    items = tiles.pixel_inside(tile, words[num_words + 3 : num_words + 5])
+    weights = corrections.importance_weights(probs, tiles.num_pixels, exponent=config.correction)
     return Draw(items=items, probs=probs, weights=weights)
 
 
 def update(config: MixedConfig, state: MixedState, draw: Draw, feedback: Feedback) -> MixedState:
     """Moves tile scores and shares, and ranks the pool anew when that is due."""
-    grid = config.grid
+    tiles = _tiles(config, state)
     usable = usable_rows(feedback)
-    full = corrections.importance_weights(draw.probs, grid.num_pixels)
+    full = corrections.importance_weights(draw.probs, tiles.num_pixels)
     mean = scores.update_mean_loss(
         state.mean, feedback.value, full, usable, decay=config.mean_decay
     )
     relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
-    tile = grid.tile_of(draw.items)
+    tile = tiles.grid.tile_of(draw.items)
     tile, _ = pyramid.read_first(lambda part: jnp.zeros(part.shape, jnp.float32), tile)
     parts = _components(config, state, tile)
     responsible = parts / jnp.maximum(jnp.sum(parts, axis=0, keepdims=True), 1e-37)
@@ -164,7 +177,7 @@ def update(config: MixedConfig, state: MixedState, draw: Draw, feedback: Feedbac
     is_adapting = (amount > 0) & (state.step >= config.warmup_steps)
     rate = jnp.where(is_adapting, config.adapt_rate, 0.0)
     new_shares = (1.0 - rate) * state.shares + rate * wanted / jnp.maximum(amount, 1e-37)
-    area = grid.area(tile) / config.tile**2
+    area = jnp.maximum(tiles.area(tile), 1.0) / config.tile**2
     written = pyramid_write.write(
         state.weights,
         tile,
@@ -178,10 +191,12 @@ def update(config: MixedConfig, state: MixedState, draw: Draw, feedback: Feedbac
     )
     pool = jax.lax.cond(
         is_due,
-        lambda: rank_tiles(grid, _per_pixel(grid, written), config.pool_fraction, is_hardest=True),
+        lambda: rank_tiles(
+            tiles, _per_pixel(tiles, written), config.pool_fraction, is_hardest=True
+        ),
         lambda: state.pool,
     )
-    return MixedState(written, pool, new_shares / jnp.sum(new_shares), mean, step)
+    return MixedState(written, pool, new_shares / jnp.sum(new_shares), mean, step, state.allowed)
 
 
 def make(config: MixedConfig) -> Sampler[MixedState]:
@@ -189,23 +204,26 @@ def make(config: MixedConfig) -> Sampler[MixedState]:
     return bind(config, init, sample, update, probabilities)
 
 
+def _tiles(config: MixedConfig, state: MixedState) -> MaskedTiles:
+    return MaskedTiles(config.grid, state.allowed)
+
+
 def _components(
     config: MixedConfig, state: MixedState, tile: Int[Array, " n"]
 ) -> Float[Array, "3 n"]:
     """Gives α_d q_d of one pixel of each tile."""
-    grid, in_force = config.grid, shares(config, state)
-    area = grid.area(tile)
+    tiles, in_force = _tiles(config, state), shares(config, state)
     return jnp.stack(
         [
-            in_force[0] * pyramid.probability(state.weights, tile) / area,
-            in_force[1] * pyramid.probability(state.pool, tile) / area,
-            jnp.broadcast_to(in_force[2] / grid.num_pixels, tile.shape),
+            in_force[0] * tiles.per_pixel(pyramid.probability(state.weights, tile), tile),
+            in_force[1] * tiles.per_pixel(pyramid.probability(state.pool, tile), tile),
+            jnp.broadcast_to(in_force[2] / tiles.num_pixels, tile.shape),
         ]
     )
 
 
-def _per_pixel(grid: TileGrid, weights: WeightPyramid) -> WeightPyramid:
+def _per_pixel(tiles: MaskedTiles, weights: WeightPyramid) -> WeightPyramid:
     """Divides weights by area, so that small border tiles rank by their score."""
     index = jnp.arange(weights.leaves.size, dtype=jnp.int32)
-    area = jnp.maximum(grid.area(jnp.minimum(index, grid.num_tiles - 1)), 1.0)
+    area = jnp.maximum(tiles.area(jnp.minimum(index, tiles.grid.num_tiles - 1)), 1.0)
     return weights._replace(leaves=weights.leaves / area.reshape(weights.leaves.shape))

@@ -338,7 +338,7 @@ def pad_to_blocks(nodes: Shaped[Array, " nodes"], fan: int) -> Shaped[Array, " p
     return jnp.pad(nodes, (0, -nodes.shape[0] % fan))
 
 
-def take(nodes: Shaped[Array, "..."], index: Int[Array, " n"]) -> Float[Array, " n"]:
+def take(nodes: Shaped[Array, "..."], index: Int[Array, "*n"]) -> Float[Array, "*n"]:
     """Reads nodes by flat index, which must be in range, and decodes them."""
     return decode(nodes.reshape(-1).at[index].get(mode="promise_in_bounds"))
 

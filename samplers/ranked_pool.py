@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from . import corrections, pyramid, pyramid_write, schedules, scores
+from . import corrections, masked_tiles, pyramid, pyramid_write, schedules, scores
 from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, usable_rows
+from .masked_tiles import AllowedPixels, MaskedTiles
 from .pyramid import WeightPyramid
 from .scores import MeanLoss
 from .tiles import TileGrid
@@ -91,23 +92,36 @@ class RankedPoolState(NamedTuple):
       pool: pixels of each tile in the pool, 0 for the others, with the sums above.
       mean: running mean loss over all pixels.
       step: updates seen.
+      allowed: what a mask allows; None: every pixel.
     """
 
     scores: WeightPyramid
     pool: WeightPyramid
     mean: MeanLoss
     step: Int[Array, ""]
+    allowed: AllowedPixels | None = None
 
 
-def init(config: RankedPoolConfig, key: Key[Array, ""]) -> RankedPoolState:
-    """Starts with all tiles average and in the pool."""
+def init(
+    config: RankedPoolConfig, key: Key[Array, ""], *, mask: Bool[Array, "..."] | None = None
+) -> RankedPoolState:
+    """Starts with all tiles average and in the pool.
+
+    Args:
+      mask: False marks pixels that are never drawn.
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
     del key
-    grid = config.grid
+    tiles = MaskedTiles(config.grid, masked_tiles.allow(config.grid, mask))
+    areas = tiles.areas()
+    start = jnp.ones_like(areas) if mask is None else (areas > 0).astype(jnp.float32)
     return RankedPoolState(
-        scores=pyramid.build(jnp.ones(grid.num_tiles, jnp.float32)),
-        pool=pyramid.build(grid.areas()),
+        scores=pyramid.build(start),
+        pool=pyramid.build(areas),
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
+        allowed=tiles.allowed,
     )
 
 
@@ -116,21 +130,21 @@ def probabilities(
 ) -> Float[Array, "views rows cols"]:
     """Gives the exact probability of every pixel, in O(N); 0 outside the pool when λ = 0."""
     index = jnp.arange(config.grid.num_tiles, dtype=jnp.int32)
-    return config.grid.to_pixels(_pixel_probability(config, state, index))
+    return _tiles(config, state).to_pixels(_pixel_probability(config, state, index))
 
 
 def sample(config: RankedPoolConfig, key: Key[Array, ""], state: RankedPoolState) -> Draw:
     """Draws pixels uniformly from the pool, or from everywhere with probability λ."""
-    grid = config.grid
+    tiles = _tiles(config, state)
     num_words = pyramid.num_words(state.pool)
     words = jax.random.bits(key, (num_words + 6, config.batch_size), jnp.uint32)
-    anywhere = grid.tile_of(grid.any_pixel(words[num_words : num_words + 3]))
+    anywhere = tiles.any_tile(words[:num_words], words[num_words : num_words + 3])
     branch = (words[-1] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
     is_uniform = branch < _uniform_fraction(config, state)
     tile = jnp.where(is_uniform, anywhere, pyramid.descend(state.pool, words[:num_words]))
     tile, probs = pyramid.read_first(lambda part: _pixel_probability(config, state, part), tile)
-    items = grid.pixel_inside(tile, words[num_words + 3 : num_words + 5])
-    weights = corrections.importance_weights(probs, grid.num_pixels, exponent=config.correction)
+    items = tiles.pixel_inside(tile, words[num_words + 3 : num_words + 5])
+    weights = corrections.importance_weights(probs, tiles.num_pixels, exponent=config.correction)
     return Draw(items=items, probs=probs, weights=weights)
 
 
@@ -138,16 +152,16 @@ def update(
     config: RankedPoolConfig, state: RankedPoolState, draw: Draw, feedback: Feedback
 ) -> RankedPoolState:
     """Moves the scores of the drawn tiles, and ranks all tiles when that is due."""
-    grid = config.grid
+    tiles = _tiles(config, state)
     usable = usable_rows(feedback)
-    full = corrections.importance_weights(draw.probs, grid.num_pixels)
+    full = corrections.importance_weights(draw.probs, tiles.num_pixels)
     mean = scores.update_mean_loss(
         state.mean, feedback.value, full, usable, decay=config.mean_decay
     )
     relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
     written = pyramid_write.write(
         state.scores,
-        grid.tile_of(draw.items),
+        tiles.grid.tile_of(draw.items),
         relative,
         valid=usable,
         blend_fn=lambda old, new: scores.moving_average(old, new, config.decay),
@@ -159,11 +173,11 @@ def update(
     pool = jax.lax.cond(
         is_due,
         lambda: rank_tiles(
-            grid, written, pool_fraction(config, step), is_hardest=config.is_hardest
+            tiles, written, pool_fraction(config, step), is_hardest=config.is_hardest
         ),
         lambda: state.pool,
     )
-    return RankedPoolState(written, pool, mean, step)
+    return RankedPoolState(written, pool, mean, step, state.allowed)
 
 
 def make(config: RankedPoolConfig) -> Sampler[RankedPoolState]:
@@ -178,19 +192,32 @@ def pool_fraction(config: RankedPoolConfig, step: Int[Array, ""]) -> Float[Array
 
 
 def rank_tiles(
-    grid: TileGrid,
+    tiles: MaskedTiles,
     score_pyramid: WeightPyramid,
     fraction: float | Float[Array, ""],
     *,
     is_hardest: bool,
 ) -> WeightPyramid:
-    """Puts the hardest or easiest share of the tiles into a pool, weighted by area; O(N log N)."""
-    score = pyramid.leaf_weights(score_pyramid, grid.num_tiles)
-    order = jnp.argsort(-score if is_hardest else score)
-    size = jnp.maximum(jnp.ceil(fraction * grid.num_tiles), 1.0)
-    is_in = jnp.zeros(grid.num_tiles, bool).at[order].set(jnp.arange(grid.num_tiles) < size)
+    """Puts the hardest or easiest share of the tiles into a pool, weighted by area; O(N log N).
+
+    Tiles without a pixel to draw are not counted and never in.
+    """
+    num_tiles, areas = tiles.grid.num_tiles, tiles.areas()
+    score = pyramid.leaf_weights(score_pyramid, num_tiles)
+    rank = -score if is_hardest else score
+    count: int | Float[Array, ""] = num_tiles
+    if tiles.allowed is not None:
+        rank = jnp.where(areas > 0, rank, jnp.inf)
+        count = jnp.sum(areas > 0).astype(jnp.float32)
+    order = jnp.argsort(rank)
+    size = jnp.maximum(jnp.ceil(fraction * count), 1.0)
+    is_in = jnp.zeros(num_tiles, bool).at[order].set(jnp.arange(num_tiles) < size)
     fan = score_pyramid.leaves.shape[1]
-    return pyramid.build(jnp.where(is_in, grid.areas(), 0.0), fan_out=fan)
+    return pyramid.build(jnp.where(is_in, areas, 0.0), fan_out=fan)
+
+
+def _tiles(config: RankedPoolConfig, state: RankedPoolState) -> MaskedTiles:
+    return MaskedTiles(config.grid, state.allowed)
 
 
 def _uniform_fraction(config: RankedPoolConfig, state: RankedPoolState) -> Float[Array, ""]:
@@ -202,6 +229,6 @@ def _uniform_fraction(config: RankedPoolConfig, state: RankedPoolState) -> Float
 def _pixel_probability(
     config: RankedPoolConfig, state: RankedPoolState, tile: Int[Array, " n"]
 ) -> Float[Array, " n"]:
-    share = _uniform_fraction(config, state)
-    pooled = pyramid.probability(state.pool, tile) / config.grid.area(tile)
-    return (1.0 - share) * pooled + share / config.grid.num_pixels
+    tiles, share = _tiles(config, state), _uniform_fraction(config, state)
+    pooled = tiles.per_pixel(pyramid.probability(state.pool, tile), tile)
+    return (1.0 - share) * pooled + share / tiles.num_pixels

@@ -84,6 +84,8 @@ def _resample_tiles(config: spatial.SpatialConfig, state: Any, new: Sampler) -> 
         raise ValueError(f"needs {config.num_views} views as before, got {grid.num_views}")
     if state.prior is not None or new.config.prior != "none":
         raise ValueError("a prior from images is not resampled: init anew with the new images")
+    if state.allowed is not None:
+        raise ValueError("a mask is not resampled: init anew with the new mask")
     score = resample_map(spatial.tile_scores(config, state), grid.tile_rows, grid.tile_cols)
     fresh = new.init(jax.random.key(0))
     area = grid.areas() / float(grid.tile**2)

@@ -6,9 +6,13 @@ Remembers one relative loss per tile (see `scores`). The probability of a pixel 
 
 so weights (1 / (N q))^correction are at most λ^-correction.
 
+With a mask, area and N count the pixels it allows and the others are never drawn.
+
 Options:
-* `smoothing` spreads a tile's weight to its 8 neighbours (binomial kernel, mirrored at borders);
-* `patch` returns whole tiles as patches of tile x tile pixels, for losses that need neighbours;
+* `smoothing` spreads a tile's weight to its 8 neighbours (binomial kernel, mirrored at borders and
+  kept where a neighbour has no pixel to draw);
+* `patch` returns whole tiles as patches of tile x tile pixels, for losses that need neighbours, and
+  takes no mask;
 * `prior` adds a fixed share μ from the images: "edges", or "change" from frame to frame;
 * `forget_steps` lets scores drift back to average where nothing has been drawn for long.
 
@@ -24,10 +28,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from . import corrections, priors, pyramid, pyramid_write, schedules, scores
+from . import corrections, masked_tiles, priors, pyramid, pyramid_write, schedules, scores
 from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, usable_rows
+from .masked_tiles import AllowedPixels, MaskedTiles
 from .pixels import PixelIndex
 from .pyramid import WeightPyramid
 from .scores import MeanLoss
@@ -129,10 +134,11 @@ class SpatialState(NamedTuple):
 
     Attributes:
       weights: per tile area * score^focus, area as a share of a full tile, with the sums above.
-      prior: fixed weights per tile, or None.
+      prior: fixed weights per tile, or None; the area where the images show nothing.
       mean: running mean loss over all pixels.
       step: updates seen.
       position: where the forgetting sweep goes on.
+      allowed: what a mask allows; None: every pixel.
     """
 
     weights: WeightPyramid
@@ -140,22 +146,30 @@ class SpatialState(NamedTuple):
     mean: MeanLoss
     step: Int[Array, ""]
     position: Int[Array, ""]
+    allowed: AllowedPixels | None = None
 
 
 def init(
     config: SpatialConfig,
     key: Key[Array, ""],
     images: UInt8[Array, "views rows cols channels"] | None = None,
+    *,
+    mask: Bool[Array, "..."] | None = None,
 ) -> SpatialState:
     """Starts with every tile counting as average.
 
     Args:
       images: needed for a prior only.
+      mask: False marks pixels that are never drawn.
     Raises:
-      ValueError: when a prior is asked for without images, or these have another size.
+      ValueError: when a prior is asked for without images, these or the mask have another size, the
+        mask forbids everything, or patches are to be drawn from a mask.
     """
     del key
-    grid = config.grid
+    if config.patch and mask is not None:
+        raise ValueError("patch draws whole tiles and takes no mask")
+    tiles = MaskedTiles(config.grid, masked_tiles.allow(config.grid, mask))
+    grid = tiles.grid
     prior = None
     if config.prior != "none":
         expected = (config.num_views, config.rows, config.cols)
@@ -163,22 +177,25 @@ def init(
             got = None if images is None else images.shape
             raise ValueError(f"prior {config.prior!r} needs images {expected}, got {got}")
         strength_fn = {"edges": priors.edge_strength, "change": priors.frame_change}[config.prior]
-        per_tile = grid.mean_inside(strength_fn(images)).reshape(-1)
-        prior = pyramid.build(per_tile * grid.areas())
+        strength = strength_fn(images)
+        if mask is not None:
+            strength = jnp.where(mask.reshape(strength.shape), strength, 0.0)
+        per_tile = grid.mean_inside(strength).reshape(-1) * grid.areas()
+        prior = pyramid.build(jnp.where(jnp.any(per_tile > 0), per_tile, tiles.areas()))
     return SpatialState(
-        weights=pyramid.build(_area_share(grid, jnp.arange(grid.num_tiles, dtype=jnp.int32))),
+        weights=pyramid.build(tiles.areas() / float(grid.tile**2)),
         prior=prior,
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
         position=jnp.zeros((), jnp.int32),
+        allowed=tiles.allowed,
     )
 
 
 def probabilities(config: SpatialConfig, state: SpatialState) -> Float[Array, "views rows cols"]:
     """Gives the exact probability of every pixel, in O(N)."""
-    grid = config.grid
-    index = jnp.arange(grid.num_tiles, dtype=jnp.int32)
-    return grid.to_pixels(_pixel_probability(config, state, index))
+    index = jnp.arange(config.grid.num_tiles, dtype=jnp.int32)
+    return _tiles(config, state).to_pixels(_pixel_probability(config, state, index))
 
 
 def sample(config: SpatialConfig, key: Key[Array, ""], state: SpatialState) -> Draw:
@@ -186,7 +203,8 @@ def sample(config: SpatialConfig, key: Key[Array, ""], state: SpatialState) -> D
 
     Patches come one after the other, each row by row: reshape to [-1, tile, tile].
     """
-    grid = config.grid
+    tiles = _tiles(config, state)
+    grid = tiles.grid
     num_draws = config.batch_size // grid.tile**2 if config.patch else config.batch_size
     words_needed = pyramid.num_words(state.weights)
     words = jax.random.bits(key, (words_needed + 9, num_draws), jnp.uint32)
@@ -196,21 +214,21 @@ def sample(config: SpatialConfig, key: Key[Array, ""], state: SpatialState) -> D
         descent.at[0].set(pyramid.spread_words(descent[0], config.draw_method)),
     )
     if config.smoothing:
-        tile = _step_aside(grid, tile, other[0])
-    anywhere = grid.any_pixel(other[1:4])
+        tile = _step_aside(tiles, tile, other[0])
+    anywhere = tiles.any_tile(descent, other[1:4])
     branch = (other[4] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
     share = _uniform_fraction(config, state)
     is_uniform = (branch < share) | (pyramid.total(state.weights) <= 0)
     if state.prior is not None:
         is_prior = branch >= 1.0 - (1.0 - share) * _prior_share(config)
         tile = jnp.where(is_prior, pyramid.descend(state.prior, descent), tile)
-    tile = jnp.where(is_uniform, grid.tile_of(anywhere), tile)
+    tile = jnp.where(is_uniform, anywhere, tile)
     tile, probs = pyramid.read_first(lambda part: _pixel_probability(config, state, part), tile)
     if config.patch:
         items, probs = _whole_tiles(grid, tile), jnp.repeat(probs, grid.tile**2)
     else:
-        items = grid.pixel_inside(tile, other[5:7])
-    weights = corrections.importance_weights(probs, grid.num_pixels, exponent=config.correction)
+        items = tiles.pixel_inside(tile, other[5:7])
+    weights = corrections.importance_weights(probs, tiles.num_pixels, exponent=config.correction)
     return Draw(items=items, probs=probs, weights=weights)
 
 
@@ -221,15 +239,15 @@ def update(
 
     Rows of one tile are averaged first. Rows that are invalid, non-finite or negative are ignored.
     """
-    grid = config.grid
+    tiles = _tiles(config, state)
     usable = usable_rows(feedback)
-    full = corrections.importance_weights(draw.probs, grid.num_pixels)
+    full = corrections.importance_weights(draw.probs, tiles.num_pixels)
     mean = scores.update_mean_loss(
         state.mean, feedback.value, full, usable, decay=config.mean_decay
     )
     relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
-    tile = grid.tile_of(draw.items)
-    area = _area_share(grid, tile)
+    tile = tiles.grid.tile_of(draw.items)
+    area = _area_share(tiles, tile)
 
     def blend(old: Float[Array, " n"], new: Float[Array, " n"]) -> Float[Array, " n"]:
         score = scores.power_inverse(old / area, config.focus)
@@ -245,8 +263,8 @@ def update(
             blend_fn=blend,
         )
     if config.forget_steps is not None:
-        weights, position = _forget(config, weights, position)
-    return SpatialState(weights, state.prior, mean, state.step + 1, position)
+        weights, position = _forget(config, tiles, weights, position)
+    return state._replace(weights=weights, mean=mean, step=state.step + 1, position=position)
 
 
 def make(config: SpatialConfig) -> Sampler[SpatialState]:
@@ -257,11 +275,16 @@ def make(config: SpatialConfig) -> Sampler[SpatialState]:
 def tile_scores(
     config: SpatialConfig, state: SpatialState
 ) -> Float[Array, "views tile_rows tile_cols"]:
-    """Gives the error map: the relative loss of every tile, 1 is average."""
+    """Gives the error map: the relative loss of every tile, 1 is average; 0 where none is drawn."""
     grid = config.grid
     index = jnp.arange(grid.num_tiles, dtype=jnp.int32)
-    raw = pyramid.leaf_weights(state.weights, grid.num_tiles) / _area_share(grid, index)
+    area = _area_share(_tiles(config, state), index)
+    raw = pyramid.leaf_weights(state.weights, grid.num_tiles) / area
     return grid.as_map(scores.power_inverse(raw, config.focus))
+
+
+def _tiles(config: SpatialConfig, state: SpatialState) -> MaskedTiles:
+    return MaskedTiles(config.grid, state.allowed)
 
 
 def _uniform_fraction(config: SpatialConfig, state: SpatialState) -> Float[Array, ""]:
@@ -283,36 +306,44 @@ def _prior_share(config: SpatialConfig) -> float:
 def _pixel_probability(
     config: SpatialConfig, state: SpatialState, tile: Int[Array, " n"]
 ) -> Float[Array, " n"]:
-    grid = config.grid
+    tiles = _tiles(config, state)
     share = jnp.where(pyramid.total(state.weights) > 0, _uniform_fraction(config, state), 1.0)
     if config.smoothing:
-        weighted = _smoothed_probability(grid, state.weights, tile)
+        weighted = _smoothed_probability(tiles, state.weights, tile)
     else:
         weighted = pyramid.probability(state.weights, tile)
     if state.prior is not None:
         part = _prior_share(config)
         weighted = (1.0 - part) * weighted + part * pyramid.probability(state.prior, tile)
-    return (1.0 - share) * weighted / grid.area(tile) + share / grid.num_pixels
+    return (1.0 - share) * tiles.per_pixel(weighted, tile) + share / tiles.num_pixels
 
 
-def _area_share(grid: TileGrid, tile: Int[Array, "*n"]) -> Float[Array, "*n"]:
-    return grid.area(tile) / float(grid.tile**2)
+def _area_share(tiles: MaskedTiles, tile: Int[Array, "*n"]) -> Float[Array, "*n"]:
+    """Gives the pixels of tiles as a share of a full one; a tile without any counts as having 1."""
+    area = tiles.area(tile)
+    if tiles.allowed is not None:
+        area = jnp.maximum(area, 1.0)
+    return area / float(tiles.grid.tile**2)
 
 
 def _step_aside(
-    grid: TileGrid, tile: Int[Array, " n"], word: Int[Array, " n"] | Array
+    tiles: MaskedTiles, tile: Int[Array, " n"], word: Int[Array, " n"] | Array
 ) -> Int[Array, " n"]:
     """Moves by -1, 0 or 1 tiles each way with probability 1/4, 1/2, 1/4, mirrored at borders."""
+    grid = tiles.grid
     view, row, col = grid.split(tile)
     coins = [((word >> bit) & 1).astype(jnp.int32) for bit in range(4)]
     row = _mirror(row + coins[0] - coins[1], grid.tile_rows)
     col = _mirror(col + coins[2] - coins[3], grid.tile_cols)
-    return grid.join(view, row, col)
+    aside = grid.join(view, row, col)
+    return aside if tiles.allowed is None else jnp.where(tiles.area(aside) > 0, aside, tile)
 
 
 def _smoothed_probability(
-    grid: TileGrid, weights: WeightPyramid, tile: Int[Array, " n"]
+    tiles: MaskedTiles, weights: WeightPyramid, tile: Int[Array, " n"]
 ) -> Float[Array, " n"]:
+    grid = tiles.grid
+    own = pyramid.probability(weights, tile)
     view, row, col = grid.split(tile)
     total = jnp.zeros(tile.shape, jnp.float32)
     for down in (-1, 0, 1):
@@ -321,7 +352,10 @@ def _smoothed_probability(
                 view, _mirror(row + down, grid.tile_rows), _mirror(col + right, grid.tile_cols)
             )
             kernel = 0.25 * 0.25 * (2 - abs(down)) * (2 - abs(right))
-            total = total + kernel * pyramid.probability(weights, near)
+            part = pyramid.probability(weights, near)
+            if tiles.allowed is not None:
+                part = jnp.where(tiles.area(near) > 0, part, own)
+            total = total + kernel * part
     return total
 
 
@@ -340,7 +374,7 @@ def _whole_tiles(grid: TileGrid, tile: Int[Array, " draws"]) -> PixelIndex:
 
 
 def _forget(
-    config: SpatialConfig, weights: WeightPyramid, position: Int[Array, ""]
+    config: SpatialConfig, tiles: MaskedTiles, weights: WeightPyramid, position: Int[Array, ""]
 ) -> tuple[WeightPyramid, Int[Array, ""]]:
     grid, blocks = config.grid, weights.leaves.shape
     per_call = -(-config.batch_size // blocks[1])
@@ -348,7 +382,7 @@ def _forget(
     keep = math.exp(-math.ceil(blocks[0] / per_call) / config.forget_steps)
 
     def revert(old: Float[Array, "..."], tile: Int[Array, "..."]) -> Float[Array, "..."]:
-        area = _area_share(grid, jnp.minimum(tile, grid.num_tiles - 1))
+        area = _area_share(tiles, jnp.minimum(tile, grid.num_tiles - 1))
         score = scores.power_inverse(old / area, config.focus)
         return area * scores.revert_to_average(score, keep) ** config.focus
 

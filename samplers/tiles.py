@@ -9,7 +9,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int, Shaped, UInt32
 
 from .base import MAX_ITEMS, check_at_least, multiply_high
 from .pixels import PixelIndex
@@ -102,13 +102,18 @@ class TileGrid:
         self, values: Float[Array, "views rows cols"]
     ) -> Float[Array, "views tile_rows tile_cols"]:
         """Averages a map of pixels over each tile."""
+        shape = (self.num_views, self.tile_rows, self.tile_cols)
+        return jnp.sum(self.cut(values), axis=(2, 4)) / self.areas().reshape(shape)
+
+    def cut(
+        self, values: Shaped[Array, "views rows cols"]
+    ) -> Shaped[Array, "views tile_rows tile tile_cols tile"]:
+        """Cuts a map of pixels into tiles; 0 beyond the image's border."""
         tall, wide = self.tile_rows * self.tile, self.tile_cols * self.tile
         padding = ((0, 0), (0, tall - self.rows), (0, wide - self.cols))
-        cut = jnp.pad(values, padding).reshape(
+        return jnp.pad(values, padding).reshape(
             self.num_views, self.tile_rows, self.tile, self.tile_cols, self.tile
         )
-        shape = (self.num_views, self.tile_rows, self.tile_cols)
-        return jnp.sum(cut, axis=(2, 4)) / self.areas().reshape(shape)
 
     def as_map(self, values: Float[Array, " tiles"]) -> Float[Array, "views tile_rows tile_cols"]:
         """Arranges one value per tile as a stack of maps."""

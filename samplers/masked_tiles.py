@@ -1,0 +1,119 @@
+"""Tiles of which only some pixels may be drawn: how many, and how to draw among them.
+
+A mask is kept twice: as flags in the order of the tiles, so that the pixels of a tile are read by
+one gather, and as a pyramid of how many pixels each tile has left, so that a tile can be drawn by
+it. Without a mask everything is the arithmetic of `TileGrid`, at no cost.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
+
+from . import pyramid
+from .base import check_mask, multiply_high
+from .pixels import PixelIndex
+from .pyramid import WeightPyramid
+from .tiles import TileGrid
+
+
+class AllowedPixels(NamedTuple):
+    """A mask, by tile; part of a sampler's state.
+
+    Attributes:
+      inside: 1 where a pixel may be drawn, row by row in each tile; 0 beyond the image's border.
+      counts: how many these are, per tile.
+    """
+
+    inside: UInt8[Array, "tiles pixels"]
+    counts: WeightPyramid
+
+
+def allow(grid: TileGrid, mask: Bool[Array, "..."] | None) -> AllowedPixels | None:
+    """Sorts a mask of pixels by tile; None stays None, everything allowed.
+
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
+    if mask is None:
+        return None
+    check_mask(mask, grid.num_pixels)
+    cut = grid.cut(mask.reshape(grid.num_views, grid.rows, grid.cols).astype(jnp.uint8))
+    inside = jnp.swapaxes(cut, 2, 3).reshape(grid.num_tiles, grid.tile**2)
+    return AllowedPixels(inside, pyramid.build(jnp.sum(inside, axis=1, dtype=jnp.float32)))
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedTiles:
+    """A grid of tiles and what a mask leaves of it; made where needed, never stored."""
+
+    grid: TileGrid
+    allowed: AllowedPixels | None
+
+    @property
+    def num_pixels(self) -> int | Float[Array, ""]:
+        """Pixels that may be drawn."""
+        if self.allowed is None:
+            return self.grid.num_pixels
+        return pyramid.total(self.allowed.counts)
+
+    def area(self, index: Int[Array, "*n"]) -> Float[Array, "*n"]:
+        """Gives the pixels of tiles that may be drawn."""
+        if self.allowed is None:
+            return self.grid.area(index)
+        return pyramid.take(self.allowed.counts.leaves, index)
+
+    def areas(self) -> Float[Array, " tiles"]:
+        """Gives the same for every tile."""
+        if self.allowed is None:
+            return self.grid.areas()
+        return pyramid.leaf_weights(self.allowed.counts, self.grid.num_tiles)
+
+    def per_pixel(self, probs: Float[Array, " n"], index: Int[Array, " n"]) -> Float[Array, " n"]:
+        """Shares the probability of tiles among their pixels; 0 where none may be drawn."""
+        if self.allowed is None:
+            return probs / self.grid.area(index)
+        area = self.area(index)
+        return jnp.where(area > 0, probs / jnp.maximum(area, 1.0), 0.0)
+
+    def any_tile(
+        self, descent: UInt32[Array, "words n"], words: UInt32[Array, "3 n"]
+    ) -> Int[Array, " n"]:
+        """Gives the tiles of pixels drawn from all that may be, each equally likely.
+
+        Args:
+          descent: words for a descent of a pyramid over the tiles; used with a mask.
+          words: used without one.
+        """
+        if self.allowed is None:
+            return self.grid.tile_of(self.grid.any_pixel(words))
+        return pyramid.descend(self.allowed.counts, descent)
+
+    def pixel_inside(self, index: Int[Array, " n"], words: UInt32[Array, "2 n"]) -> PixelIndex:
+        """Picks a pixel of each tile among those that may be drawn, all equally likely."""
+        if self.allowed is None:
+            return self.grid.pixel_inside(index, words)
+        flags = self.allowed.inside.at[index].get(mode="promise_in_bounds").astype(jnp.float32)
+        side = self.grid.tile
+        # running counts; a product with a triangle beats a cumulative sum along a short axis
+        upto = flags @ jnp.triu(jnp.ones((side**2, side**2), jnp.float32))
+        count = jnp.maximum(upto[:, -1], 1.0).astype(jnp.uint32)
+        rank = multiply_high(words[0], count).astype(jnp.float32)
+        place = jnp.sum((upto <= rank[:, None]).astype(jnp.int32), axis=1)
+        view, tile_row, tile_col = self.grid.split(index)
+        place = jnp.minimum(place, side**2 - 1)
+        return PixelIndex(view, tile_row * side + place // side, tile_col * side + place % side)
+
+    def to_pixels(self, values: Float[Array, " tiles"]) -> Float[Array, "views rows cols"]:
+        """Repeats one value per tile over its pixels, 0 where none may be drawn."""
+        grid = self.grid
+        spread = grid.to_pixels(values)
+        if self.allowed is None:
+            return spread
+        shape = (grid.num_views, grid.tile_rows, grid.tile_cols, grid.tile, grid.tile)
+        flags = jnp.swapaxes(self.allowed.inside.reshape(shape), 2, 3)
+        flags = flags.reshape(
+            grid.num_views, grid.tile_rows * grid.tile, grid.tile_cols * grid.tile
+        )
+        return spread * flags[:, : grid.rows, : grid.cols]

@@ -1,0 +1,111 @@
+"""Tiles with a mask: counting, drawing inside, and the samplers' probabilities on what is left."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samplers import masked_tiles, spatial
+from samplers.base import Feedback
+from samplers.masked_tiles import MaskedTiles
+from samplers.pixels import index_from_pixels
+from samplers.registry import make_ray_sampler
+from samplers.tiles import TileGrid
+from tests.statistics import assert_frequencies
+
+GRID = TileGrid(num_views=2, rows=10, cols=13, tile=4)
+SIZES = {"num_views": 2, "rows": 10, "cols": 13, "batch_size": 256}
+
+
+def some_mask():
+    mask = np.random.default_rng(0).random((2, 10, 13)) < 0.4
+    mask[0, :4, :8] = False
+    mask[1, 8:, 12:] = True
+    return mask
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return MaskedTiles(GRID, masked_tiles.allow(GRID, jnp.asarray(some_mask())))
+
+
+def test_area_counts_the_allowed_pixels(tiles):
+    mask = some_mask()
+    view, row, col = np.nonzero(mask)
+    number = (view * GRID.tile_rows + row // 4) * GRID.tile_cols + col // 4
+    count = np.bincount(number, minlength=GRID.num_tiles)
+    np.testing.assert_array_equal(tiles.areas(), count)
+    np.testing.assert_array_equal(tiles.area(jnp.arange(GRID.num_tiles)), count)
+    assert int(tiles.num_pixels) == mask.sum()
+    np.testing.assert_array_equal(tiles.to_pixels(jnp.ones(GRID.num_tiles)), mask)
+
+
+def test_pixels_inside_are_the_allowed_ones_and_equally_likely(tiles):
+    mask = some_mask()
+    tile = jnp.repeat(jnp.flatnonzero(tiles.areas() > 0), 400)
+    words = jax.random.bits(jax.random.key(1), (2, tile.size), jnp.uint32)
+    pixels = tiles.pixel_inside(tile, words)
+    np.testing.assert_array_equal(GRID.tile_of(pixels), tile)
+    flat = np.asarray(index_from_pixels(pixels, 10, 13))
+    counts = np.bincount(flat, minlength=mask.size)
+    assert np.all(mask.reshape(-1)[flat])
+    number = np.asarray(GRID.to_pixels(jnp.arange(GRID.num_tiles, dtype=jnp.float32)))
+    number = number.reshape(-1).astype(int)
+    per_tile = np.maximum(np.asarray(tiles.areas())[number], 1)
+    probs = mask.reshape(-1) / per_tile
+    assert_frequencies(counts, probs / probs.sum())
+
+
+def test_any_tile_comes_as_often_as_it_has_pixels(tiles):
+    words = jax.random.bits(jax.random.key(2), (6, 20000), jnp.uint32)
+    tile = tiles.any_tile(words[:3], words[3:])
+    areas = np.asarray(tiles.areas())
+    assert_frequencies(np.bincount(np.asarray(tile), minlength=areas.size), areas / areas.sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("spatial", {"smoothing": True}),
+        ("spatial", {"focus": 2.0, "forget_steps": 4}),
+        ("mixed", {"rank_frequency": 3}),
+        ("top_k", {"first_fraction": 0.3, "last_fraction": 0.3, "rank_frequency": 3}),
+    ],
+)
+def test_probabilities_are_those_of_the_draws(name, options):
+    mask = some_mask()
+    sampler = make_ray_sampler(name, **SIZES, options={"tile": 4, "warmup_steps": 2, **options})
+    state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
+    sample, update = jax.jit(sampler.sample), jax.jit(sampler.update)
+    loss = np.random.default_rng(1).uniform(0.1, 3.0, mask.shape).astype(np.float32)
+    for seed in range(12):
+        draw = sample(jax.random.key(seed), state)
+        state = update(state, draw, Feedback(jnp.asarray(loss[tuple(draw.items)])))
+    probs = np.asarray(sampler.probabilities(state), np.float64)
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
+    assert np.all((probs > 0) == mask)
+    counts = np.zeros(mask.size)
+    for seed in range(100, 180):
+        draw = sample(jax.random.key(seed), state)
+        flat = np.asarray(index_from_pixels(draw.items, 10, 13))
+        np.testing.assert_allclose(draw.probs, probs.reshape(-1)[flat], rtol=1e-4)
+        counts += np.bincount(flat, minlength=mask.size)
+    assert_frequencies(counts, probs.reshape(-1))
+
+
+def test_a_mask_of_ones_changes_no_probability():
+    loss = np.random.default_rng(1).uniform(0.1, 3.0, (2, 10, 13)).astype(np.float32)
+    sampler = spatial.make(spatial.SpatialConfig(**SIZES, tile=4, warmup_steps=0))
+    found = []
+    for mask in (None, jnp.ones((2, 10, 13), bool)):
+        state = sampler.init(jax.random.key(0), mask=mask)
+        draw = sampler.sample(jax.random.key(1), sampler.init(jax.random.key(0)))
+        state = sampler.update(state, draw, Feedback(jnp.asarray(loss[tuple(draw.items)])))
+        found.append(sampler.probabilities(state))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_patches_and_masks_do_not_go_together():
+    config = spatial.SpatialConfig(num_views=1, rows=8, cols=8, batch_size=16, tile=4, patch=True)
+    with pytest.raises(ValueError, match="patch draws whole tiles"):
+        spatial.make(config).init(jax.random.key(0), mask=jnp.ones((1, 8, 8), bool))
