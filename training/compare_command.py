@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from . import compare_flags, runtime
+from . import compare_flags
 from .nerf_command import (
     Assignments,
     BackgroundChoice,
@@ -67,19 +67,22 @@ class CompareNerfCommand:
     """Folder for the results. Default: runs/compare-SCENES, with a number when taken."""
     resume: OptionalStr = None
     """Go on with the comparison in this folder; finished runs are kept."""
+    workers: int = 1
+    """Runs done side by side, each with its share of the cores, or a GPU of its own. Runs of one
+    seed are done in turn by one worker, so that times compare."""
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
         if bool(self.data) == (self.resume is not None):
             raise ValueError("say either --data FOLDER ..., to start, or --resume COMPARISON")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set)
-        runtime.prepare()
         names = compare_flags.by_name(self.data, "data")
         return compare_flags.run(
             self._comparisons,
             resume=self.resume,
             out=self.out,
             name="-".join(["compare", *names]),
+            workers=self.workers,
         )
 
     def _comparisons(self):

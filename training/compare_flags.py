@@ -81,34 +81,40 @@ def run(
     resume: str | None,
     out: str | None,
     name: str,
+    workers: int,
 ) -> int:
     """Does a new comparison, or goes on with an old one, and shows what came out.
 
     Args:
       make: builds the new one of each data set, and what is already at hand for its runs.
       name: of the folder when `out` does not say.
+      workers: how many runs are done side by side.
     Raises:
       ValueError, OSError: as `compare_runs` does, and when both a new folder and an old one are
         named.
     """
     if resume is not None and out is not None:
         raise ValueError("--resume writes into the comparison's own folder; leave out --out")
-    from . import compare_runs, compare_sets, terminal_table
+    from . import compare_runs, compare_sets, compare_workers, terminal_table
 
+    compare_workers.prepare(workers)
     if resume is not None:
         folder = Path(resume)
         if compare_sets.is_one(folder):
-            terminal_table.show_sets(compare_sets.resume(folder), folder)
+            terminal_table.show_sets(compare_sets.resume(folder, workers=workers), folder)
         else:
-            terminal_table.show(compare_runs.resume(folder), folder)
+            terminal_table.show(compare_runs.resume(folder, workers=workers), folder)
         return 0
     comparisons = make()
+    for comparison, _ in comparisons.values():
+        compare_workers.check(comparison, workers)
     folder = Path(out or run_folder.unused("runs", name))
     if len(comparisons) > 1:
-        terminal_table.show_sets(compare_sets.start(comparisons, folder), folder)
+        terminal_table.show_sets(compare_sets.start(comparisons, folder, workers=workers), folder)
     else:
         ((comparison, at_hand),) = comparisons.values()
-        terminal_table.show(compare_runs.start(comparison, folder, **at_hand), folder)
+        results = compare_runs.start(comparison, folder, workers=workers, **at_hand)
+        terminal_table.show(results, folder)
     return 0
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from . import compare_flags, runtime
+from . import compare_flags
 from .flag_types import Assignments, OptionalInt, OptionalStr
 from .motion_command import MotionCommand, PhysicsChoice
 
@@ -53,15 +53,21 @@ class CompareMotionCommand:
     """Folder for the results. Default: runs/compare-motion, with a number when taken."""
     resume: OptionalStr = None
     """Go on with the comparison in this folder; finished runs are kept."""
+    workers: int = 1
+    """Runs done side by side, each with its share of the cores, or a GPU of its own. Runs of one
+    seed are done in turn by one worker, so that times compare."""
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
         if self.steps < 1:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)
-        runtime.prepare()
         return compare_flags.run(
-            self._comparisons, resume=self.resume, out=self.out, name="compare-motion"
+            self._comparisons,
+            resume=self.resume,
+            out=self.out,
+            name="compare-motion",
+            workers=self.workers,
         )
 
     def _comparisons(self):

@@ -1,10 +1,10 @@
 """Does the runs of a comparison, skipping what is done, and collects their results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import compare_kinds, compare_report, config_json, run_folder
+from . import compare_kinds, compare_report, compare_workers, config_json, run_folder
 from . import compare_statistics as statistics
 from .compare_config import Comparison, run_name
 from .run_folder import RunFolder
@@ -13,10 +13,13 @@ CONFIG_NAME = "compare.json"
 RESULTS_NAME = "results.json"
 
 
-def start(comparison: Comparison, folder: Path, **at_hand: Any) -> dict[str, Any]:
+def start(
+    comparison: Comparison, folder: Path, *, workers: int = 1, **at_hand: Any
+) -> dict[str, Any]:
     """Begins a comparison in a new folder.
 
     Args:
+      workers: how many runs are done side by side, see `compare_workers`.
       at_hand: what the runner of this kind need not make again, as in `compare_kinds`.
     Raises:
       ValueError, OSError: for bad data, settings or folders, before anything is trained.
@@ -28,7 +31,7 @@ def start(comparison: Comparison, folder: Path, **at_hand: Any) -> dict[str, Any
         )
     run_folder.check_writable(folder)
     write_config(comparison, folder)
-    return go_on(comparison, folder, **at_hand)
+    return go_on(comparison, folder, workers=workers, **at_hand)
 
 
 def write_config(comparison: Comparison, folder: Path) -> None:
@@ -36,8 +39,17 @@ def write_config(comparison: Comparison, folder: Path) -> None:
     run_folder.write_json(folder / CONFIG_NAME, config_json.to_json(comparison))
 
 
-def resume(folder: Path, **at_hand: Any) -> dict[str, Any]:
+def resume(folder: Path, *, workers: int = 1, **at_hand: Any) -> dict[str, Any]:
     """Goes on with a comparison: finished runs are kept, a stopped one continues.
+
+    Raises:
+      FileNotFoundError, ValueError: when there is none, or naming the broken field.
+    """
+    return go_on(read(folder), folder, workers=workers, **at_hand)
+
+
+def read(folder: Path) -> Comparison:
+    """Reads what a comparison was asked to do.
 
     Raises:
       FileNotFoundError, ValueError: when there is none, or naming the broken field.
@@ -49,13 +61,31 @@ def resume(folder: Path, **at_hand: Any) -> dict[str, Any]:
     if values.get("job") not in compare_kinds.KINDS:
         raise ValueError(f"{path}: unknown job {values.get('job')!r}")
     kind = compare_kinds.KINDS[values["job"]]
-    return go_on(config_json.from_json(kind.config, values, str(path)), folder, **at_hand)
+    return config_json.from_json(kind.config, values, str(path))
 
 
-def go_on(comparison: Comparison, folder: Path, **at_hand: Any) -> dict[str, Any]:
+def go_on(
+    comparison: Comparison, folder: Path, *, workers: int = 1, **at_hand: Any
+) -> dict[str, Any]:
     """Does the runs that are not done, then writes results.json and report.html."""
-    runner = compare_kinds.of(comparison).runner(comparison, **at_hand)
     jobs = comparison.runs()
+    if workers > 1:
+        compare_workers.run(comparison, folder, workers)
+    else:
+        do(comparison, folder, jobs, **at_hand)
+    summaries = {
+        run_name(job): run_folder.read_json(RunFolder(folder / run_name(job)).summary)
+        for job in jobs
+    }
+    results = collect(comparison, summaries)
+    run_folder.write_json(folder / RESULTS_NAME, results)
+    compare_report.write(folder, comparison, results)
+    return results
+
+
+def do(comparison: Comparison, folder: Path, jobs: Sequence[Any], **at_hand: Any) -> None:
+    """Does those of some runs that are not done, one after the other."""
+    runner = compare_kinds.of(comparison).runner(comparison, **at_hand)
     for number, job in enumerate(jobs, start=1):
         run = RunFolder(folder / run_name(job))
         print(f"run {number} of {len(jobs)}: {run_name(job)}")
@@ -65,14 +95,6 @@ def go_on(comparison: Comparison, folder: Path, **at_hand: Any) -> dict[str, Any
             runner.resume(str(run.path))
         else:
             runner.start(job, str(run.path))
-    summaries = {
-        run_name(job): run_folder.read_json(RunFolder(folder / run_name(job)).summary)
-        for job in jobs
-    }
-    results = collect(comparison, summaries)
-    run_folder.write_json(folder / RESULTS_NAME, results)
-    compare_report.write(folder, comparison, results)
-    return results
 
 
 def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

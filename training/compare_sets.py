@@ -12,11 +12,17 @@ SETS_NAME = "compare-sets.json"
 _MARKS = {"better": "+", "worse": "−", "no clear difference": "=", "one seed": ""}
 
 
-def start(comparisons: Mapping[str, tuple[Comparison, dict[str, Any]]], folder: Path) -> Any:
+def start(
+    comparisons: Mapping[str, tuple[Comparison, dict[str, Any]]],
+    folder: Path,
+    *,
+    workers: int = 1,
+) -> Any:
     """Begins comparisons in the folders of a new one.
 
     Args:
       comparisons: by data set, with what is already at hand for their runs.
+      workers: how many runs are done side by side, see `compare_workers`.
     Raises:
       ValueError, OSError: for bad data, settings or folders of any of them, before anything is
         trained.
@@ -35,10 +41,10 @@ def start(comparisons: Mapping[str, tuple[Comparison, dict[str, Any]]], folder: 
         compare_runs.write_config(comparison, folder / name)
     # last, so that a folder with this file holds everything that resuming needs
     run_folder.write_json(folder / SETS_NAME, {"sets": list(comparisons)})
-    return _go_on({name: at_hand for name, (_, at_hand) in comparisons.items()}, folder)
+    return _go_on({name: at_hand for name, (_, at_hand) in comparisons.items()}, folder, workers)
 
 
-def resume(folder: Path) -> Any:
+def resume(folder: Path, *, workers: int = 1) -> Any:
     """Goes on with comparisons: what is finished is kept.
 
     Raises:
@@ -48,7 +54,7 @@ def resume(folder: Path) -> Any:
     names = stored.get("sets")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{folder / SETS_NAME}: sets must be a list of names, got {names!r}")
-    return _go_on({name: {} for name in names}, folder)
+    return _go_on({name: {} for name in names}, folder, workers)
 
 
 def is_one(folder: Path) -> bool:
@@ -56,11 +62,11 @@ def is_one(folder: Path) -> bool:
     return (folder / SETS_NAME).is_file()
 
 
-def _go_on(at_hand: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
+def _go_on(at_hand: dict[str, dict[str, Any]], folder: Path, workers: int) -> dict[str, Any]:
     results, names = {}, list(at_hand)
     for number, name in enumerate(names, start=1):
         print(f"data set {number} of {len(names)}: {name}")
-        results[name] = compare_runs.resume(folder / name, **at_hand.pop(name))
+        results[name] = compare_runs.resume(folder / name, workers=workers, **at_hand.pop(name))
     run_folder.write_json(folder / compare_runs.RESULTS_NAME, {"sets": results})
     _write_report(results, folder)
     return results

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from . import compare_flags, runtime
+from . import compare_flags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 from .voxels_command import VoxelsCommand
 
@@ -53,13 +53,19 @@ class CompareVoxelsCommand:
     """Folder for the results. Default: runs/compare-voxels, with a number when taken."""
     resume: OptionalStr = None
     """Go on with the comparison in this folder; finished runs are kept."""
+    workers: int = 1
+    """Runs done side by side, each with its share of the cores, or a GPU of its own. Runs of one
+    seed are done in turn by one worker, so that times compare."""
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)
-        runtime.prepare()
         return compare_flags.run(
-            self._comparisons, resume=self.resume, out=self.out, name="compare-voxels"
+            self._comparisons,
+            resume=self.resume,
+            out=self.out,
+            name="compare-voxels",
+            workers=self.workers,
         )
 
     def _comparisons(self):
