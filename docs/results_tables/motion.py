@@ -19,7 +19,7 @@ def motion_walk_table() -> str:
 
 
 def motion_jump_table() -> str:
-    """The same for a celebrated footballer's jump, retargeted from video."""
+    """The same for a jump with half a turn."""
     return _learned(cells.read("motion_jump_cpu"))
 
 

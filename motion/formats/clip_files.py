@@ -66,7 +66,8 @@ def load_clip(
     if options.is_put_on_floor:
         fitted, raised = put_on_floor(robot, fitted)
         if raised:
-            notes += (f"{fitted.name}: raised by {1000 * raised:+.0f} mm to stand on the floor",)
+            moved = f"{'raised' if raised > 0 else 'lowered'} by {1000 * abs(raised):.0f} mm"
+            notes += (f"{fitted.name}: {moved} to stand on the floor",)
     return Loaded(fitted, notes)
 
 
