@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS = constraints/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
 PYTEST = $(BIN)/python -m pytest
 TEST_PROCESSES ?= 2
+BENCHMARKS ?= random_bits motion_testbed hash_encoding samplers voxels motion faults long_runs image_fitting
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
@@ -62,10 +63,15 @@ format: $(VENV)/dev.stamp  ## format and fix what can be fixed
 smoke: $(VENV)/dev.stamp  ## build the wheel and use it from an empty virtual environment
 	$(BIN)/python tests/wheel_smoke.py --constraints $(CONSTRAINTS)
 
-check: static test doctest smoke  ## exactly what CI runs
+check: static test doctest smoke  ## what decides in CI
 
-bench: $(VENV)/dev.stamp  ## measure; results go to benchmarks/results
-	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	@if command -v uv >/dev/null; then uv pip install -q --python $(BIN)/python -c $(CONSTRAINTS) -e '.[bench,g1]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench,g1]'; fi
+	@touch $@
+
+bench: $(VENV)/bench.stamp  ## measure what needs no data, for an hour; docs/results.md has the other commands
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 notebooks: $(VENV)/dev.stamp  ## run every notebook headless
 	$(BIN)/python notebooks/run.py

@@ -37,6 +37,8 @@ def main() -> None:
     measuring.write(
         asked.name,
         {
+            "device": "; ".join(sorted({results["device"] for results in found.values()})),
+            "versions": next(iter(found.values()))["versions"],
             "data": {name: brief(results) for name, results in found.items()},
             "configs": {
                 name: _without_places(run_folder.read_json(path / compare_runs.CONFIG_NAME))

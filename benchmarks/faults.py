@@ -6,7 +6,6 @@ is killed again. In the end its rows of metrics and its final numbers are compar
 with those of the same run left alone.
 
   injected   kills that met the run alive.
-  survived   of those, after how many it went on, and came to the same end.
   lost       steps between the newest whole checkpoint at the kill and where the run went on.
   repeated   steps that had been logged after that checkpoint, and had to be made again.
 
@@ -76,7 +75,7 @@ def kill_and_resume(job: str, folder: Path, *, num_kills: int, seed: int = 0) ->
     alone, killed = folder / "alone", folder / "killed"
     _wait(_launch(job, "start", alone), lambda: False, "the run left alone", alone)
     rows = _rows(alone)
-    counts: dict[str, Any] = {"injected": 0, "survived": 0, "lost": 0, "repeated": 0}
+    counts: dict[str, Any] = {"injected": 0, "lost": 0, "repeated": 0}
     counts["moments"] = dict.fromkeys(MOMENTS, 0)
     mode, attempts = "start", []
     for number in range(num_kills):
@@ -99,7 +98,6 @@ def kill_and_resume(job: str, folder: Path, *, num_kills: int, seed: int = 0) ->
     for checkpoint, said in attempts:
         counts["lost"] += checkpoint - _went_on(killed, said)
     is_same = _rows(killed) == rows and _final(killed) == _final(alone)
-    counts["survived"] = counts["injected"] if is_same else 0
     return {**counts, "is_same_end": is_same, "rows": len(rows)}
 
 

@@ -1,7 +1,7 @@
 """Forms of the hash grid's gradient, and what each costs on this machine.
 
-    python benchmarks/hash_encoding.py                      the sizes of the CPU preset
-    python benchmarks/hash_encoding.py --points 262144 --repeats 5
+    python -m benchmarks.hash_encoding                      the sizes of the CPU preset
+    python -m benchmarks.hash_encoding --points 262144 --repeats 5
 
 Forms, all with the same value and, up to rounding, the same gradient (checked):
 
@@ -20,21 +20,15 @@ import dataclasses
 import functools
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-
-# the folder of this script would hide the package `nerf`
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring
 from nerf import hash_encoding

@@ -67,6 +67,9 @@ def write(name: str, values: dict[str, Any]) -> Path:
     """Writes results with the machine and the versions they belong to.
 
     The file is results/NAME_BACKEND.json, BACKEND being cpu, gpu or tpu.
+
+    Args:
+      values: results; those of runs done earlier bring their own "device" and "versions".
     """
     machine = in_fresh_process(describe_machine)
     backend = machine.pop("backend")
@@ -75,6 +78,13 @@ def write(name: str, values: dict[str, Any]) -> Path:
     path.write_text(json.dumps({**machine, **_rounded(values)}, indent=2) + "\n")
     print(f"written: {path}")
     return path
+
+
+def stored(name: str) -> dict[str, Any]:
+    """Reads what was measured before with this backend; empty when nothing was."""
+    backend = in_fresh_process(describe_machine)["backend"]
+    path = RESULTS / f"{name}_{backend}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """What the tracking environment costs beside bare physics, and where a train step's time goes.
 
-    python benchmarks/motion.py                         C engine, light humanoid and G1
-    python benchmarks/motion.py --physics mjx --robots humanoid --batches 1 64 512
-    python benchmarks/motion.py --part peer --batches 64 512       needs brax
-    python benchmarks/motion.py --part train
+    python -m benchmarks.motion                         C engine, light humanoid and G1
+    python -m benchmarks.motion --physics mjx --robots humanoid --batches 1 64 512
+    python -m benchmarks.motion --part peer --batches 64 512       needs brax
+    python -m benchmarks.motion --part train
 
 Parts:
 
     steps   control steps per second of the environment (physics, observations, rewards, ends,
             new starts) against the bare engine doing the same substeps: `mujoco.batch`, or a scan
             of vmapped `mjx.step`. `overhead` is the extra share of time.
-    peer    the same for a public environment on MJX, brax's humanoid.
+    peer    the same for a public environment on MJX, brax's humanoid; not part of `all`.
     train   one iteration of PPO split into choosing actions, environment, sampler and learning.
 
 Every measurement is a process of its own with a cold compile cache; compile times are wall time.
@@ -19,15 +19,8 @@ Writes benchmarks/results/motion_BACKEND.json, keeping the parts not measured th
 
 import argparse
 import functools
-import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
-
-# the folder of this script would hide packages of the same names
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring
 
@@ -241,7 +234,7 @@ def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("steps", "peer", "train", "all"), default="all")
+    parser.add_argument("--part", choices=("all", "steps", "train", "peer"), default="all")
     parser.add_argument("--physics", choices=("c", "mjx"), default="c")
     parser.add_argument("--robots", nargs="+", default=["humanoid", "g1"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 256, 1024])
@@ -261,25 +254,16 @@ def main() -> None:
             row = measuring.in_fresh_process(call, is_cold=True)
             results.setdefault(f"train c, {options.envs} copies", {})[robot] = row
             print(robot, row, flush=True)
-    if options.part in ("peer", "all"):
+    if options.part == "peer":
         table = results.setdefault("peer brax humanoid mjx", {})
         for batch in options.batches:
             call = functools.partial(steps_of_brax, batch)
             table[str(batch)] = measuring.in_fresh_process(call, is_cold=True)
             print("brax", batch, table[str(batch)], flush=True)
-    measuring.write("motion", {**stored(), **results})
-
-
-def stored() -> dict[str, Any]:
-    """Parts measured before."""
-    paths = sorted(measuring.RESULTS.glob("motion_[cgt]pu.json"))
-    parts: dict[str, Any] = {}
-    for path in paths:
-        values = json.loads(path.read_text())
-        parts.update(
-            {k: v for k, v in values.items() if k.startswith(("steps ", "peer ", "train "))}
-        )
-    return parts
+    before = measuring.stored("motion")
+    kept = ("steps ", "peer ", "train ")
+    parts = {name: part for name, part in before.items() if name.startswith(kept)}
+    measuring.write("motion", {**parts, **results})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Ranks the samplers of motion starts on a synthetic learner: no physics, about a minute.
 
-    python benchmarks/motion_testbed.py [--envs 128] [--seeds 3]
+    python -m benchmarks.motion_testbed [--envs 128] [--seeds 3]
 
 The claim: the default is within 10 % of the best sampler in every scenario, keeps every bin above
 its floor, and does not sink into a bin that cannot be learned. The cost of a scenario is the mean
@@ -9,14 +9,8 @@ failure rate of the bins that can be learned, beyond what must remain, averaged 
 
 import argparse
 import functools
-import sys
 import time
-from pathlib import Path
 from typing import Any
-
-# the folder of this script would hide packages of the same names
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring
 

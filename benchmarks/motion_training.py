@@ -1,10 +1,9 @@
 """Tracking learned on this machine: what starts survive after how many control steps and seconds.
 
-    python benchmarks/motion_training.py --part humanoid        hardlight motion, without flags
-    python benchmarks/motion_training.py --part squat           the G1, a built-in squat
-    python benchmarks/motion_training.py --part clip --clip walk.csv --seconds 600
-    python benchmarks/motion_training.py --part ablation --seeds 3 --steps 60
-    python benchmarks/motion_training.py --part squat --run runs/motion-g1-failure_bins
+    python -m benchmarks.motion_training --part humanoid        hardlight motion, without flags
+    python -m benchmarks.motion_training --part squat           the G1, a built-in squat
+    python -m benchmarks.motion_training --part clip --clip walk.csv --seconds 600
+    python -m benchmarks.motion_training --part squat --run runs/motion-g1-failure_bins
 
 `--run` takes the numbers of a run that is already there. Writes results/motion_PART_BACKEND.json.
 """
@@ -12,19 +11,13 @@
 import argparse
 import functools
 import re
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-# the folder of this script would hide packages of the same names
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import measuring
 
-PARTS = ("humanoid", "squat", "clip", "ablation")
-_ABLATION_CLIPS = {"hard": ("builtin:hard",), "easy": ("builtin:squat",)}
+PARTS = ("humanoid", "squat", "clip")
 
 
 def train(flags: dict[str, Any]) -> dict[str, Any]:
@@ -36,30 +29,11 @@ def train(flags: dict[str, Any]) -> dict[str, Any]:
         return motion_job.start(job, out=str(Path(folder) / "run"))
 
 
-def compare(clips: tuple[str, ...], seeds: int, steps: int, folder: str | None) -> dict[str, Any]:
-    from training import compare_runs, motion_options
-    from training.compare_config import MotionComparison
-    from training.motion_command import MotionCommand
-    from training.nerf_config import SamplerConfig
-
-    with tempfile.TemporaryDirectory() as temporary:
-        base = motion_options.build(
-            MotionCommand(clip=clips, steps=steps, set_=("loop.evaluate_every=5",))
-        )
-        comparison = MotionComparison(
-            base=base,
-            samplers=(SamplerConfig(name="uniform"), SamplerConfig(name="failure_bins")),
-            num_seeds=seeds,
-        )
-        place = Path(folder or temporary) / clips[0].replace(":", "-")
-        if (place / compare_runs.CONFIG_NAME).exists():
-            return compare_runs.resume(place)
-        return compare_runs.start(comparison, place)
-
-
 def brief(summary: dict[str, Any]) -> dict[str, Any]:
     """The part of a summary that belongs into a table, and when targets were reached."""
     kept = (
+        "device",
+        "versions",
         "robot",
         "data",
         "physics",
@@ -89,20 +63,9 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--clip")
     parser.add_argument("--seconds", type=float)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--run")
     parser.add_argument("--name")
     given = parser.parse_args()
-    if given.part == "ablation":
-        results = {
-            name: measuring.in_fresh_process(
-                functools.partial(compare, clips, given.seeds, given.steps, given.run)
-            )
-            for name, clips in _ABLATION_CLIPS.items()
-        }
-        measuring.write("motion_ablation", results)
-        return
     if given.run:
         import json
 

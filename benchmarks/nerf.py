@@ -1,10 +1,10 @@
 """What the radiance-field job costs and how far it gets: the claims of its documentation.
 
-    python benchmarks/nerf.py --part throughput             rates, parts of a step, start, memory
-    python benchmarks/nerf.py --part peer --seconds 180     against PyTorch, equal rays
-    python benchmarks/nerf.py --part small                  dB after 30 and 60 CPU-seconds
-    python benchmarks/nerf.py --part lego                   dB after 3 and 10 minutes
-    python benchmarks/nerf.py --part all
+    python -m benchmarks.nerf --part throughput             rates, parts of a step, start, memory
+    python -m benchmarks.nerf --part peer --seconds 180     against PyTorch, equal rays
+    python -m benchmarks.nerf --part small                  dB after 30 and 60 CPU-seconds
+    python -m benchmarks.nerf --part lego                   dB after 3 and 10 minutes
+    python -m benchmarks.nerf --part all
 
 `throughput`, `peer` and `lego` read `nerf/blender_lego_400` under --data (default: the environment
 variable HARDLIGHT_DATA). `peer` needs PyTorch (the extra `bench`). Each part writes
@@ -22,16 +22,11 @@ given: a short run on the same machine measures the cost of a step first.
 import dataclasses
 import functools
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-
-# the folder of this script would hide the package `nerf`
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring, nerf_throughput, nerf_training
 from training import nerf_presets
@@ -65,6 +60,8 @@ class Benchmarks:
 
 def throughput(flags: Benchmarks) -> None:
     job = _job(flags, _lego(flags))
+    # steps are timed one by one
+    job = dataclasses.replace(job, train=dataclasses.replace(job.train, steps_per_call=1))
     start = functools.partial(nerf_throughput.first_step, job)
     with tempfile.TemporaryDirectory() as cache:
         cold, second = (measuring.in_fresh_process(start, cache_folder=cache) for _ in range(2))

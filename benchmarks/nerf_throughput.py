@@ -58,7 +58,7 @@ def first_step(job: NerfJob) -> dict[str, float | None]:
 
 def step_and_image(job: NerfJob, *, warmups: int, steps: int) -> dict[str, Any]:
     """Rates of the train step and of rendering a held-out view, and the step's parts."""
-    setup, state, _ = _trained(job, warmups)
+    setup, state = _trained(job, warmups)
     state, rows, durations = _timed_steps(setup, state, steps)
     seconds = float(np.median(durations))
     budget = job.train.marching.budget
@@ -73,7 +73,6 @@ def step_and_image(job: NerfJob, *, warmups: int, steps: int) -> dict[str, Any]:
         "fill": fill,
         "step_scale": float(rows[-1].step_scale),
         "occupied": float(rows[-1].occupied),
-        "peak_memory_mb": (runtime.peak_memory() or 0) / 2**20,
     }
     parts = _parts(setup, state)
     total = train["milliseconds_per_step"]
@@ -92,7 +91,7 @@ def step_and_image(job: NerfJob, *, warmups: int, steps: int) -> dict[str, Any]:
 
 def step_seconds(job: NerfJob, *, warmups: int, steps: int) -> float:
     """Median duration of a train step."""
-    setup, state, _ = _trained(job, warmups)
+    setup, state = _trained(job, warmups)
     return float(np.median(_timed_steps(setup, state, steps)[2]))
 
 
@@ -108,13 +107,13 @@ def _timed_steps(setup: Setup, state: Any, steps: int) -> tuple[Any, list[Any], 
     return state, jax.device_get(rows), durations
 
 
-def _trained(job: NerfJob, warmups: int):
+def _trained(job: NerfJob, warmups: int) -> tuple[Setup, Any]:
     setup = nerf_setup.prepare(job)
-    state, row = nerf_setup.first_state(setup), None
+    state = nerf_setup.first_state(setup)
     step = make_train_step(job.train, setup.sampler)
     for _ in range(max(1, warmups)):
-        state, row = step(state, setup.data, setup.run_key)
-    return setup, jax.block_until_ready(state), row
+        state, _ = step(state, setup.data, setup.run_key)
+    return setup, jax.block_until_ready(state)
 
 
 def _image(setup: Setup, state: Any) -> dict[str, float]:

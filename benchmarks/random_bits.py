@@ -1,17 +1,10 @@
 """Random words on CPU: `jax.random` with its default keys against `samplers.threefry`.
 
-    python benchmarks/random_bits.py
+    python -m benchmarks.random_bits
 
 Both give the same bits, which is checked. Medians of repeated calls of compiled programs. Writes
 benchmarks/results/random_bits_BACKEND.json.
 """
-
-import sys
-from pathlib import Path
-
-# the folder of this script would hide the package `samplers`
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 import numpy as np

@@ -1,7 +1,7 @@
 """Weighted draws and updates against what else there is, from 2^16 to 2^28 items and beyond.
 
-    python benchmarks/samplers.py                        everything, minutes on two cores
-    python benchmarks/samplers.py --sizes 16 20 --batches 4096
+    python -m benchmarks.samplers                        everything, minutes on two cores
+    python -m benchmarks.samplers --sizes 16 20 --batches 4096
 
 Every sampler holds N weights, draws a batch with replacement and writes new weights at the items
 it drew; times are medians of repeated calls in a process of its own. "correct" is measured too:
@@ -13,17 +13,11 @@ sum of the leaves to 1e-5. Writes benchmarks/results/samplers_BACKEND.json.
 
 import dataclasses
 import functools
-import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import tyro
-
-# the folder of this script would hide the package `samplers`
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring
 

@@ -1,7 +1,7 @@
 """How fast the block-world renderer is, against what one would write first and against natives.
 
-    python benchmarks/voxels.py                   everything, three minutes on two cores
-    python benchmarks/voxels.py --parts soft hard
+    python -m benchmarks.voxels                   everything, three minutes on two cores
+    python -m benchmarks.voxels --parts soft hard
 
 Peers: a half-voxel march in JAX (checkpointed, inexact), a DDA in numba on all cores (forward
 only), and Embree through trimesh (first hit only). Times are the least of several calls after
@@ -14,16 +14,10 @@ import functools
 import json
 import math
 import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import tyro
-
-# the folder of this script would hide the package `voxels`
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import measuring
 
@@ -201,11 +195,8 @@ def main(asked: Parts) -> None:
     wrong = [part for part in asked.parts if part not in _PARTS]
     if wrong:
         raise SystemExit(f"no parts {wrong}; parts: {', '.join(_PARTS)}")
-    values: dict[str, Any] = {}
-    backend = measuring.in_fresh_process(measuring.describe_machine)["backend"]
-    known = measuring.RESULTS / f"voxels_{backend}.json"
-    if known.exists():
-        values |= {k: v for k, v in json.loads(known.read_text()).items() if k in _PARTS}
+    before = measuring.stored("voxels")
+    values = {part: before[part] for part in _PARTS if part in before}
     # the world is made elsewhere: the peak memory is to be that of rendering
     make = functools.partial(exposed_cells, _LARGE)
     cells = measuring.in_fresh_process(make) if "large" in asked.parts else ()

@@ -22,12 +22,14 @@ def main() -> int:
     """Prints every fault and returns how many there are, at most 1."""
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     faults = [fault for path in documents for fault in broken_links(path)]
-    for example in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
-        done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
-        if done.returncode:
-            faults.append(f"README.md: an example fails: {done.stderr.strip().splitlines()[-1]}")
-        else:
-            print(done.stdout, end="")
+    for path in documents:
+        for example in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
+            done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
+            if done.returncode:
+                last = done.stderr.strip().splitlines()[-1]
+                faults.append(f"{path.relative_to(ROOT)}: an example fails: {last}")
+            else:
+                print(done.stdout, end="")
     if subprocess.run([sys.executable, ROOT / "docs" / "tables.py", "--check"]).returncode:
         faults.append("tables: run python docs/tables.py")
     print("\n".join(faults) or f"{len(documents)} documents, no faults")

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from results_tables import long_runs, motion, nerf, samplers, voxels
+from results_tables import motion, nerf, runs, samplers, voxels
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "docs/results.md", "docs/samplers.md")
@@ -20,7 +20,7 @@ TABLES = {
     **nerf.TABLES,
     **motion.TABLES,
     **voxels.TABLES,
-    **long_runs.TABLES,
+    **runs.TABLES,
 }
 
 

@@ -94,16 +94,17 @@ class MaskedTiles:
         """Picks a pixel of each tile among those that may be drawn, all equally likely."""
         if self.allowed is None:
             return self.grid.pixel_inside(index, words)
-        flags = self.allowed.inside.at[index].get(mode="promise_in_bounds").astype(jnp.float32)
         side = self.grid.tile
-        # running counts; a product with a triangle beats a cumulative sum along a short axis
-        upto = flags @ jnp.triu(jnp.ones((side**2, side**2), jnp.float32))
-        count = jnp.maximum(upto[:, -1], 1.0).astype(jnp.uint32)
+        flags = self.allowed.inside.at[index].get(mode="promise_in_bounds")
+        flags = flags.reshape(-1, side, side).astype(jnp.float32)
+        per_row = jnp.sum(flags, axis=2)
+        count = jnp.maximum(jnp.sum(per_row, axis=1), 1.0).astype(jnp.uint32)
         rank = multiply_high(words[0], count).astype(jnp.float32)
-        place = jnp.sum((upto <= rank[:, None]).astype(jnp.int32), axis=1)
+        row, before = _find(per_row, rank)
+        in_row = jnp.take_along_axis(flags, row[:, None, None], axis=1)[:, 0]
+        col, _ = _find(in_row, rank - before)
         view, tile_row, tile_col = self.grid.split(index)
-        place = jnp.minimum(place, side**2 - 1)
-        return PixelIndex(view, tile_row * side + place // side, tile_col * side + place % side)
+        return PixelIndex(view, tile_row * side + row, tile_col * side + col)
 
     def to_pixels(self, values: Float[Array, " tiles"]) -> Float[Array, "views rows cols"]:
         """Repeats one value per tile over its pixels, 0 where none may be drawn."""
@@ -117,3 +118,15 @@ class MaskedTiles:
             grid.num_views, grid.tile_rows * grid.tile, grid.tile_cols * grid.tile
         )
         return spread * flags[:, : grid.rows, : grid.cols]
+
+
+def _find(
+    counts: Float[Array, "n side"], rank: Float[Array, " n"]
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Gives the place in which the item of a rank lies, and how many lie before that place."""
+    side = counts.shape[1]
+    # a product with a triangle beats a cumulative sum along a short axis
+    upto = counts @ jnp.triu(jnp.ones((side, side), counts.dtype))
+    is_before = upto <= rank[:, None]
+    place = jnp.minimum(jnp.sum(is_before.astype(jnp.int32), axis=1), side - 1)
+    return place, jnp.max(jnp.where(is_before, upto, 0.0), axis=1)

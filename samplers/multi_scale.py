@@ -7,8 +7,8 @@ extra cost. A draw takes a node of scale h by its weight and a pixel uniformly i
     q = (1 - λ) Σ_h α_h W_h(pixel) / ΣW / area_h(pixel) + λ / N.
 
 The shares α move from the coarsest scale to the finest while training proceeds; a small share
-always keeps the overview. Coarse scales collect many visits early and are trustworthy long before
-fine ones; fine ones focus better late.
+always keeps the overview. With a mask, area and N count the pixels it allows. Coarse scales collect
+many visits early and are trustworthy long before fine ones; fine ones focus better late.
 
 Source: Morton order (Morton 1966); progressive refinement of error maps as in the block and
 quadtree samplers for radiance fields, without trees.
@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from . import corrections, pyramid, pyramid_write, schedules, scores
+from . import corrections, masked_tiles, pyramid, pyramid_write, schedules, scores
 from .base import (
     MAX_ITEMS,
     Draw,
@@ -33,6 +33,7 @@ from .base import (
     multiply_high,
     usable_rows,
 )
+from .masked_tiles import AllowedPixels, MaskedTiles
 from .pixels import PixelIndex
 from .pyramid import WeightPyramid
 from .scores import MeanLoss
@@ -108,21 +109,53 @@ class MultiScaleConfig:
 
 
 class MultiScaleState(NamedTuple):
-    """What `multi_scale` remembers: area * score per tile with all coarser scales, mean, step."""
+    """What `multi_scale` remembers.
+
+    Attributes:
+      weights: area * score per tile, area as a share of a full tile, with all coarser scales.
+      mean: running mean loss over all pixels.
+      step: updates seen.
+      allowed: what a mask allows, in the order of the grid; None: every pixel.
+      counts: the pixels it allows per tile, in the order of the weights; None without a mask.
+    """
 
     weights: WeightPyramid
     mean: MeanLoss
     step: Int[Array, ""]
+    allowed: AllowedPixels | None = None
+    counts: WeightPyramid | None = None
 
 
-def init(config: MultiScaleConfig, key: Key[Array, ""]) -> MultiScaleState:
-    """Starts with every tile counting as average."""
+def init(
+    config: MultiScaleConfig, key: Key[Array, ""], *, mask: Bool[Array, "..."] | None = None
+) -> MultiScaleState:
+    """Starts with every tile counting as average.
+
+    Args:
+      mask: False marks pixels that are never drawn.
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
     del key
     index = jnp.arange(config.num_views * FAN**config.depth, dtype=jnp.int32)
+    area = _box_area(config, index, 0)
+    allowed = masked_tiles.allow(config.grid, mask)
+    counts = None
+    if allowed is not None:
+        view, row, col = _place(config, index)
+        tile = config.grid.join(
+            view,
+            jnp.minimum(row, config.grid.tile_rows - 1),
+            jnp.minimum(col, config.grid.tile_cols - 1),
+        )
+        area = jnp.where(area > 0, pyramid.take(allowed.counts.leaves, tile), 0.0)
+        counts = pyramid.build(area, fan_out=FAN)
     return MultiScaleState(
-        weights=pyramid.build(_area(config, index, 0) / config.tile**2, fan_out=FAN),
+        weights=pyramid.build(area / config.tile**2, fan_out=FAN),
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
+        allowed=allowed,
+        counts=counts,
     )
 
 
@@ -142,17 +175,22 @@ def probabilities(
     shape = (config.num_views, config.rows, config.cols)
     view, row, col = (jnp.broadcast_to(part, shape) for part in jnp.indices(shape, sparse=True))
     pixels = PixelIndex(view.reshape(-1), row.reshape(-1), col.reshape(-1))
-    return _probability(config, state, tile_number(config, pixels)).reshape(shape)
+    probs = _probability(config, state, tile_number(config, pixels)).reshape(shape)
+    if state.allowed is None:
+        return probs
+    tiles = MaskedTiles(config.grid, state.allowed)
+    return probs * tiles.to_pixels(jnp.ones(config.grid.num_tiles))
 
 
 def sample(config: MultiScaleConfig, key: Key[Array, ""], state: MultiScaleState) -> Draw:
     """Draws a node of a random scale, and a pixel uniformly inside."""
+    if state.counts is not None:
+        return _sample_allowed(config, key, state, state.counts)
     num_words = pyramid.num_words(state.weights)
     words = jax.random.bits(key, (num_words + 7, config.batch_size), jnp.uint32)
     leaf = pyramid.descend(state.weights, words[:num_words])
     coins = (words[-2:] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
-    edges = jnp.cumsum(scale_shares(config, state.step))[:-1]
-    scale = jnp.sum((coins[0][None] >= edges[:, None]).astype(jnp.int32), axis=0)
+    scale = _scale_of(config, state, coins[0])
     pixels = _pixel_inside(config, leaf, scale, words[num_words : num_words + 2])
     anywhere = config.grid.any_pixel(words[num_words + 2 : num_words + 5])
     share = _uniform_fraction(config, state)
@@ -177,13 +215,14 @@ def update(
 ) -> MultiScaleState:
     """Moves the scores of the finest tiles; the coarser scales are their sums."""
     usable = usable_rows(feedback)
-    full = corrections.importance_weights(draw.probs, config.grid.num_pixels)
+    num_pixels = MaskedTiles(config.grid, state.allowed).num_pixels
+    full = corrections.importance_weights(draw.probs, num_pixels)
     mean = scores.update_mean_loss(
         state.mean, feedback.value, full, usable, decay=config.mean_decay
     )
     relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
     leaf = tile_number(config, draw.items)
-    area = _area(config, leaf, 0) / config.tile**2
+    area = jnp.maximum(_area(config, state, leaf, 0), 1.0) / config.tile**2
     weights = pyramid_write.write(
         state.weights,
         leaf,
@@ -191,7 +230,7 @@ def update(
         valid=usable,
         blend_fn=lambda old, new: area * scores.moving_average(old / area, new, config.decay),
     )
-    return MultiScaleState(weights, mean, state.step + 1)
+    return state._replace(weights=weights, mean=mean, step=state.step + 1)
 
 
 def make(config: MultiScaleConfig) -> Sampler[MultiScaleState]:
@@ -233,7 +272,83 @@ def _box(
     return view, top, left, height, width
 
 
-def _area(config: MultiScaleConfig, leaf: Int[Array, " n"], scale: int) -> Float[Array, " n"]:
+def _sample_allowed(
+    config: MultiScaleConfig, key: Key[Array, ""], state: MultiScaleState, counts: WeightPyramid
+) -> Draw:
+    """Draws as `sample` does, among the pixels a mask allows."""
+    num_words = pyramid.num_words(state.weights)
+    words = jax.random.bits(
+        key, (2 * num_words + config.coarsest + 4, config.batch_size), jnp.uint32
+    )
+    coins = (words[-2:] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+    leaf = pyramid.descend(state.weights, words[:num_words])
+    leaf = _leaf_inside(config, counts, leaf, _scale_of(config, state, coins[0]), words[num_words:])
+    anywhere = pyramid.descend(counts, words[-4 - num_words : -4])
+    share = _uniform_fraction(config, state)
+    is_uniform = (coins[1] < share) | (pyramid.total(state.weights) <= 0)
+    leaf, probs = pyramid.read_first(
+        lambda part: _probability(config, state, part), jnp.where(is_uniform, anywhere, leaf)
+    )
+    tiles = MaskedTiles(config.grid, state.allowed)
+    items = tiles.pixel_inside(config.grid.join(*_place(config, leaf)), words[-4:-2])
+    weights = corrections.importance_weights(probs, tiles.num_pixels, exponent=config.correction)
+    return Draw(items=items, probs=probs, weights=weights)
+
+
+def _leaf_inside(
+    config: MultiScaleConfig,
+    counts: WeightPyramid,
+    leaf: Int[Array, " n"],
+    scale: Int[Array, " n"],
+    words: Array,
+) -> Int[Array, " n"]:
+    """Draws a finest tile below the node of a scale above each leaf, by its allowed pixels."""
+    offsets = pyramid.level_offsets(*counts.leaves.shape)
+    top = len(offsets) - 1
+    node = leaf >> 4 * scale
+    for height in range(config.coarsest, 0, -1):
+        fraction = (words[height - 1] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+        # rows of a finer scale are not that high yet: any block will do, the result is not used
+        parent = jnp.where(scale >= height, node, leaf >> 4 * height)
+        if height == 1:
+            below, first = counts.leaves, 0
+        else:
+            below, first = counts.sums, offsets[top - height + 1]
+        child, _ = pyramid.choose_child(
+            below, first + parent * FAN, fraction, jnp.zeros_like(fraction), FAN
+        )
+        node = jnp.where(scale >= height, parent * FAN + child, node)
+    return node
+
+
+def _scale_of(
+    config: MultiScaleConfig, state: MultiScaleState, coin: Float[Array, " n"]
+) -> Int[Array, " n"]:
+    edges = jnp.cumsum(scale_shares(config, state.step))[:-1]
+    return jnp.sum((coin[None] >= edges[:, None]).astype(jnp.int32), axis=0)
+
+
+def _node_sum(weights: WeightPyramid, leaf: Int[Array, " n"], scale: int) -> Float[Array, " n"]:
+    """Gives the sum over the node of a scale above each leaf."""
+    if scale == 0:
+        return pyramid.take(weights.leaves, leaf)
+    offsets = pyramid.level_offsets(*weights.leaves.shape)
+    top = len(offsets) - 1
+    if scale > top:
+        return jnp.broadcast_to(pyramid.total(weights), leaf.shape)
+    return pyramid.take(weights.sums, offsets[top - scale] + (leaf >> 4 * scale))
+
+
+def _area(
+    config: MultiScaleConfig, state: MultiScaleState, leaf: Int[Array, " n"], scale: int
+) -> Float[Array, " n"]:
+    """Gives the pixels of the node of a scale above each leaf that may be drawn."""
+    if state.counts is None:
+        return _box_area(config, leaf, scale)
+    return _node_sum(state.counts, leaf, scale)
+
+
+def _box_area(config: MultiScaleConfig, leaf: Int[Array, " n"], scale: int) -> Float[Array, " n"]:
     _, _, _, height, width = _box(config, leaf, scale)
     return height.astype(jnp.float32) * width.astype(jnp.float32)
 
@@ -254,21 +369,14 @@ def _probability(
     root = pyramid.total(state.weights)
     share = jnp.where(root > 0, _uniform_fraction(config, state), 1.0)
     shares = scale_shares(config, state.step)
-    offsets = pyramid.level_offsets(*state.weights.leaves.shape)
-    top = len(offsets) - 1
     weighted = jnp.zeros(leaf.shape, jnp.float32)
     for scale in range(config.coarsest + 1):
-        if scale == 0:
-            weight = pyramid.take(state.weights.leaves, leaf)
-        elif scale > top:
-            weight = jnp.broadcast_to(root, leaf.shape)
-        else:
-            node = leaf >> 4 * scale
-            weight = pyramid.take(state.weights.sums, offsets[top - scale] + node)
-        density = weight / jnp.maximum(_area(config, leaf, scale), 1.0)
+        weight = _node_sum(state.weights, leaf, scale)
+        density = weight / jnp.maximum(_area(config, state, leaf, scale), 1.0)
         weighted = weighted + shares[scale] * density
     weighted = weighted / jnp.where(root > 0, root, 1.0)
-    return (1.0 - share) * weighted + share / config.grid.num_pixels
+    num_pixels = MaskedTiles(config.grid, state.allowed).num_pixels
+    return (1.0 - share) * weighted + share / num_pixels
 
 
 def _uniform_fraction(config: MultiScaleConfig, state: MultiScaleState) -> Float[Array, ""]:

@@ -254,7 +254,7 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
         is_fresh = level % 2 == 0
         fraction = jnp.where(is_fresh, upper, fraction)
         rest = jnp.where(is_fresh, rest, 0.0)
-        child, fraction = _choose_child(
+        child, fraction = choose_child(
             pyramid.sums, starts[level] + node * fan, fraction, rest, fan
         )
         return node * fan + child, fraction
@@ -266,11 +266,11 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
     base = node * fan
-    child, _ = _choose_child(pyramid.leaves, base, fraction, jnp.zeros_like(fraction), fan)
+    child, _ = choose_child(pyramid.leaves, base, fraction, jnp.zeros_like(fraction), fan)
     return jnp.minimum(base + child, pyramid.num_items - 1)
 
 
-def _choose_child(
+def choose_child(
     nodes: Shaped[Array, "..."],
     base: Int[Array, " n"],
     fraction: Float[Array, " n"],

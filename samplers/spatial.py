@@ -163,11 +163,9 @@ def init(
       mask: False marks pixels that are never drawn.
     Raises:
       ValueError: when a prior is asked for without images, these or the mask have another size, the
-        mask forbids everything, or patches are to be drawn from a mask.
+        mask forbids everything.
     """
     del key
-    if config.patch and mask is not None:
-        raise ValueError("patch draws whole tiles and takes no mask")
     tiles = MaskedTiles(config.grid, masked_tiles.allow(config.grid, mask))
     grid = tiles.grid
     prior = None
@@ -269,13 +267,13 @@ def update(
 
 def make(config: SpatialConfig) -> Sampler[SpatialState]:
     """Binds the config."""
-    return bind(config, init, sample, update, probabilities)
+    return bind(config, init, sample, update, probabilities, takes_mask=not config.patch)
 
 
 def tile_scores(
     config: SpatialConfig, state: SpatialState
 ) -> Float[Array, "views tile_rows tile_cols"]:
-    """Gives the error map: the relative loss of every tile, 1 is average; 0 where none is drawn."""
+    """Gives the error map: the relative loss of every tile, 1 is average."""
     grid = config.grid
     index = jnp.arange(grid.num_tiles, dtype=jnp.int32)
     area = _area_share(_tiles(config, state), index)

@@ -15,10 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from . import pyramid
 from .base import Draw, Feedback, Sampler, bind, check_items, check_mask, multiply_high
-from .pixels import PixelIndex, index_from_pixels
-from .pyramid import WeightPyramid
+from .pixels import PixelIndex, index_from_pixels, pixels_from_index
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,10 +49,18 @@ class StratifiedConfig:
 
 
 class StratifiedState(NamedTuple):
-    """The number of updates seen, and the pixels a mask allows, in tile order (None: all)."""
+    """What `stratified` remembers.
+
+    Attributes:
+      step: updates seen.
+      order: the flat index of every pixel, those that a mask allows first, in tile order; None
+        without a mask.
+      num_allowed: how many these are.
+    """
 
     step: Int[Array, ""]
-    allowed: WeightPyramid | None = None
+    order: Int[Array, " items"] | None = None
+    num_allowed: Int[Array, ""] | None = None
 
 
 def init(
@@ -66,37 +72,51 @@ def init(
       ValueError: for a mask of another size or one that forbids everything.
     """
     del key
-    allowed = None
-    if mask is not None:
-        check_mask(mask, config.num_items)
-        in_order = mask.reshape(-1)[_flat_in_tile_order(config)]
-        allowed = pyramid.build_mask(in_order, config.num_items)
-    return StratifiedState(step=jnp.zeros((), jnp.int32), allowed=allowed)
+    step = jnp.zeros((), jnp.int32)
+    if mask is None:
+        return StratifiedState(step)
+    check_mask(mask, config.num_items)
+    flat = _flat_in_tile_order(config)
+    is_allowed = mask.reshape(-1)[flat]
+    order = flat[jnp.argsort(~is_allowed, stable=True)]
+    return StratifiedState(step, order, jnp.sum(is_allowed, dtype=jnp.int32))
 
 
 def probabilities(config: StratifiedConfig, state: StratifiedState) -> Float[Array, " items"]:
     """Gives the chance of each pixel for a row of the batch chosen at random; near 1 / N."""
-    flat = _flat_in_tile_order(config)
-    if state.allowed is not None:
-        share = pyramid.probabilities(state.allowed, config.num_items)
-        return jnp.zeros(config.num_items, jnp.float32).at[flat].set(share)
-    start, length = _runs(config)
-    order = jnp.arange(config.num_items, dtype=jnp.int32)
-    run = jnp.searchsorted(start, order, side="right") - 1
-    share = 1.0 / (config.batch_size * length[run].astype(jnp.float32))
-    return jnp.zeros(config.num_items, jnp.float32).at[flat].set(share)
+    runs = _runs(config, state)
+    rank = jnp.arange(config.num_items, dtype=jnp.int32)
+    run = jnp.searchsorted(runs.start, rank, side="right") - 1
+    if state.order is None:
+        return (
+            jnp.zeros(config.num_items, jnp.float32)
+            .at[_flat_in_tile_order(config)]
+            .set(runs.share[run])
+        )
+    assert state.num_allowed is not None
+    shares = jnp.zeros(config.num_items, jnp.float32).at[runs.start].max(runs.share)
+    shares = jnp.where(state.num_allowed < config.batch_size, shares, runs.share[run])
+    shares = jnp.where(rank < state.num_allowed, shares, 0.0)
+    return jnp.zeros(config.num_items, jnp.float32).at[state.order].set(shares)
 
 
 def sample(config: StratifiedConfig, key: Key[Array, ""], state: StratifiedState) -> Draw:
-    """Draws one pixel from each run; rows come in the order of the runs."""
-    if state.allowed is not None:
-        return _sample_allowed(config, key, state.allowed)
-    start, length = _runs(config)
+    """Draws one pixel from each run; rows come in the order of the runs.
+
+    Bad input: where a mask leaves fewer pixels than the batch has rows, all of them are drawn, as
+    equally often as goes.
+    """
+    runs = _runs(config, state)
     words = jax.random.bits(key, (config.batch_size,), jnp.uint32)
-    offset = multiply_high(words, length.astype(jnp.uint32)).astype(jnp.int32)
-    items = pixel_in_tile_order(start + offset, config.rows, config.cols, config.tile)
-    probs = 1.0 / (config.batch_size * length.astype(jnp.float32))
-    return Draw(items=items, probs=probs, weights=1.0 / (config.num_items * probs))
+    rank = runs.start + multiply_high(words, runs.length.astype(jnp.uint32)).astype(jnp.int32)
+    if state.order is None:
+        items = pixel_in_tile_order(rank, config.rows, config.cols, config.tile)
+        count: int | Int[Array, ""] = config.num_items
+    else:
+        assert state.num_allowed is not None
+        flat = state.order.at[rank].get(mode="promise_in_bounds")
+        items, count = pixels_from_index(flat, config.rows, config.cols), state.num_allowed
+    return Draw(items=items, probs=runs.share, weights=1.0 / (count * runs.share))
 
 
 def update(
@@ -126,16 +146,6 @@ def pixel_in_tile_order(order: Int[Array, "*n"], rows: int, cols: int, tile: int
     return PixelIndex(view, band * tile + row, column * tile + place - row * width)
 
 
-def _sample_allowed(config: StratifiedConfig, key: Key[Array, ""], allowed: WeightPyramid) -> Draw:
-    """Draws one pixel from each of n equal parts of those allowed; every pixel has the same q."""
-    words = jax.random.bits(key, (pyramid.num_words(allowed), config.batch_size), jnp.uint32)
-    words = words.at[0].set(pyramid.spread_words(words[0], "stratified"))
-    order = pyramid.descend(allowed, words)
-    probs = pyramid.probability(allowed, order)
-    items = pixel_in_tile_order(order, config.rows, config.cols, config.tile)
-    return Draw(items=items, probs=probs, weights=jnp.ones_like(probs))
-
-
 def _flat_in_tile_order(config: StratifiedConfig) -> Int[Array, " items"]:
     """Gives the flat index of every pixel, in the order they are counted through."""
     order = jnp.arange(config.num_items, dtype=jnp.int32)
@@ -143,8 +153,34 @@ def _flat_in_tile_order(config: StratifiedConfig) -> Int[Array, " items"]:
     return index_from_pixels(pixels, config.rows, config.cols)
 
 
-def _runs(config: StratifiedConfig) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+class _Runs(NamedTuple):
+    """First place and number of pixels of each run, and the chance of a pixel for a random row."""
+
+    start: Int[Array, " n"]
+    length: Int[Array, " n"]
+    share: Float[Array, " n"]
+
+
+def _runs(config: StratifiedConfig, state: StratifiedState) -> _Runs:
     """Cuts the count into n runs whose lengths differ by at most 1."""
-    short, num_long = divmod(config.num_items, config.batch_size)
-    slot = jnp.arange(config.batch_size, dtype=jnp.int32)
-    return slot * short + jnp.minimum(slot, num_long), short + (slot < num_long)
+    batch = config.batch_size
+    slot = jnp.arange(batch, dtype=jnp.int32)
+    if state.num_allowed is None:
+        short, num_long = divmod(config.num_items, batch)
+    else:
+        short = state.num_allowed // batch
+        num_long = state.num_allowed - short * batch
+    start = slot * short + jnp.minimum(slot, num_long)
+    length = short + (slot < num_long)
+    share = 1.0 / (batch * jnp.maximum(length, 1).astype(jnp.float32))
+    if state.num_allowed is None:
+        return _Runs(start, length, share)
+    # fewer pixels than rows: row j gets pixel j, and begins again at the first
+    count = jnp.maximum(state.num_allowed, 1)
+    again, is_few = slot % count, state.num_allowed < batch
+    times = batch // count + (again < batch - batch // count * count)
+    return _Runs(
+        start=jnp.where(is_few, again, start),
+        length=jnp.where(is_few, 1, length),
+        share=jnp.where(is_few, times.astype(jnp.float32) / batch, share),
+    )

@@ -20,6 +20,10 @@ _INTRO = """Training should spend its effort where the error is.
 """
 
 
+EXPECTED_ERRORS = (ValueError, OSError, MemoryError, RuntimeError)
+"""Bad input and failed runs; anything else is a fault of the program and shows its trace."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -51,11 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        # bad input and failed runs; anything else is a fault of the program and shows its trace
+    except EXPECTED_ERRORS as error:
         if is_debug:
             traceback.print_exc()
-        _print_error(_one_line(error), hint="" if is_debug else "--debug shows where")
+        _print_error(one_line(error), hint="" if is_debug else "--debug shows where")
         return 2
 
 
@@ -94,7 +97,8 @@ def _print_help(entries: Sequence[commands.Entry] = commands.ENTRIES) -> None:
     console.print("\n--debug shows the full trace of an error; --version prints the version.")
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error says, with the file it is about, in one line."""
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}"

@@ -7,6 +7,8 @@ from .motion_config import MotionJob
 from .nerf_config import NerfJob, SamplerConfig
 from .voxels_config import VoxelsJob
 
+CONFIG_NAME = "compare.json"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:

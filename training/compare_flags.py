@@ -108,6 +108,8 @@ def run(
     comparisons = make()
     for comparison, _ in comparisons.values():
         compare_workers.check(comparison, workers)
+    if workers > 1:  # each worker loads for itself
+        comparisons = {name: (comparison, {}) for name, (comparison, _) in comparisons.items()}
     folder = Path(out or run_folder.unused("runs", name))
     if len(comparisons) > 1:
         terminal_table.show_sets(compare_sets.start(comparisons, folder, workers=workers), folder)

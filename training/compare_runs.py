@@ -1,15 +1,14 @@
 """Does the runs of a comparison, skipping what is done, and collects their results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from . import compare_kinds, compare_report, compare_workers, config_json, run_folder
 from . import compare_statistics as statistics
-from .compare_config import Comparison, run_name
+from .compare_config import CONFIG_NAME, Comparison, run_name
 from .run_folder import RunFolder
 
-CONFIG_NAME = "compare.json"
 RESULTS_NAME = "results.json"
 
 
@@ -69,10 +68,11 @@ def go_on(
 ) -> dict[str, Any]:
     """Does the runs that are not done, then writes results.json and report.html."""
     jobs = comparison.runs()
-    if workers > 1:
+    if workers != 1:
         compare_workers.run(comparison, folder, workers)
     else:
-        do(comparison, folder, jobs, **at_hand)
+        with compare_workers.working_in(folder, is_alone=True):
+            do(comparison, folder, jobs, **at_hand)
     summaries = {
         run_name(job): run_folder.read_json(RunFolder(folder / run_name(job)).summary)
         for job in jobs
@@ -83,10 +83,23 @@ def go_on(
     return results
 
 
-def do(comparison: Comparison, folder: Path, jobs: Sequence[Any], **at_hand: Any) -> None:
-    """Does those of some runs that are not done, one after the other."""
+def do(
+    comparison: Comparison,
+    folder: Path,
+    jobs: Sequence[Any],
+    *,
+    is_stopped: Callable[[], bool] = lambda: False,
+    **at_hand: Any,
+) -> None:
+    """Does those of some runs that are not done, one after the other.
+
+    Args:
+      is_stopped: asked before each run; the rest is then left.
+    """
     runner = compare_kinds.of(comparison).runner(comparison, **at_hand)
     for number, job in enumerate(jobs, start=1):
+        if is_stopped():
+            return
         run = RunFolder(folder / run_name(job))
         print(f"run {number} of {len(jobs)}: {run_name(job)}")
         if run.summary.is_file():
@@ -128,6 +141,14 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
             for quantity, row in values.items()
         }
     first = next(iter(summaries.values()))
+    devices = sorted({run["device"] for run in summaries.values()})
+    quantities = {
+        "at_equal_steps": f"{kind.metric} at equal steps ({steps:,.0f})",
+        "at_equal_seconds": f"{kind.metric} at equal time ({seconds:.0f} s of training)",
+        "area": f"mean {kind.metric} over the steps",
+    }
+    if len(devices) > 1:  # a run on two cores is no match for one on one
+        del quantities["at_equal_seconds"]
     return {
         "job": comparison.job,
         "data": first["data"],
@@ -137,7 +158,7 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
         "equal_seconds": seconds,
         "target": target,
         **{fact: first[fact] for fact in kind.facts},
-        "device": first["device"],
+        "device": "; ".join(devices),
         "versions": first["versions"],
         "samplers": {
             name: {
@@ -155,11 +176,7 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
         "verdicts": [
             _verdict(kind, name, comparison.samplers[0].title, quantity, what, measured)
             for name in list(groups)[1:]
-            for quantity, what in (
-                ("at_equal_steps", f"{kind.metric} at equal steps ({steps:,.0f})"),
-                ("at_equal_seconds", f"{kind.metric} at equal time ({seconds:.0f} s of training)"),
-                ("area", f"mean {kind.metric} over the steps"),
-            )
+            for quantity, what in quantities.items()
         ],
     }
 

@@ -98,7 +98,7 @@ class Evaluator:
         padded = [
             Track(
                 np.pad(track.qpos, ((0, longest - len(track.qpos)), (0, 0), (0, 0)), "edge"),
-                np.pad(track.is_alive, ((0, longest - len(track.is_alive)), (0, 0))),
+                np.pad(track.is_alive, ((0, longest - len(track.is_alive)), (0, 0)), "edge"),
             )
             for track in tracks
         ]

@@ -172,8 +172,10 @@ def read_config(folder: RunFolder, kind: type[Any]) -> dict[str, Any]:
     """
     stored = read_json(folder.config)
     for name in ("config", "data"):
-        if not isinstance(stored.get(name), dict):
+        if name not in stored:
             raise ValueError(f"{folder.config}: missing field {name!r}")
+        if not isinstance(stored[name], dict):
+            raise ValueError(f"{folder.config}: {name} must be an object")
     if job_of(stored) != kind.job:
         raise ValueError(f"{folder.config}: not a {kind.job} run")
     return stored

@@ -28,8 +28,7 @@ def _learned(found: dict) -> str:
     curve = found["curve"]
     thinned = [*curve[: -1 : max(1, len(curve) // 12)], curve[-1]]
     rows = [
-        [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"]
-        for steps, seconds, share in thinned
+        [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"] for steps, seconds, share in thinned
     ]
     table = cells.table(["control steps", "s of training", "starts that survive 2 s"], rows)
     clips = [

@@ -84,7 +84,22 @@ def _gain(value: dict) -> str:
     return f"**{text}**" if value["outcome"] in ("better", "worse") else text
 
 
+def random_bits_table() -> str:
+    """Milliseconds per draw of random words."""
+    rows = [
+        [
+            str(row["words"]),
+            cells.short(row["jax_milliseconds"]),
+            cells.short(row["unrolled_milliseconds"]),
+            f"{row['jax_milliseconds'] / row['unrolled_milliseconds']:.1f}",
+        ]
+        for row in cells.read("random_bits_cpu")["rows"]
+    ]
+    return cells.table(["words", "`jax.random` (ms)", "written out (ms)", "times"], rows)
+
+
 TABLES = {
+    "random_bits": random_bits_table,
     "samplers": samplers_table,
     "sampler_speed": sampler_speed_table,
     "image_fitting": image_fitting_table,

@@ -4,7 +4,8 @@ Say here what it draws, as a formula,
 
     q = (1 - λ) w / Σw + λ / N,
 
-what it remembers, when it wins, when it loses, and where it is from.
+what it remembers, when it wins, when it loses, and where it is from. With a mask, N counts the
+allowed items and the others are never drawn.
 
 Source: author year (the paper or system).
 """
@@ -13,7 +14,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from . import corrections, pyramid, pyramid_write, schedules, scores
 from .base import (
@@ -65,34 +66,49 @@ class MySamplerState(NamedTuple):
       weights: relative loss per item, with the sums above.
       mean: running mean loss over all items.
       step: updates seen.
+      allowed: weight 1 for the items a mask allows; None: all.
     """
 
     weights: WeightPyramid
     mean: MeanLoss
     step: Int[Array, ""]
+    allowed: WeightPyramid | None = None
 
 
-def init(config: MySamplerConfig, key: Key[Array, ""]) -> MySamplerState:
-    """Starts with every item counting as average."""
+def init(
+    config: MySamplerConfig, key: Key[Array, ""], *, mask: Bool[Array, "..."] | None = None
+) -> MySamplerState:
+    """Starts with every item, or every item a mask allows, counting as average.
+
+    Raises:
+      ValueError: for a mask of another size or one that forbids everything.
+    """
     del key
+    allowed = None if mask is None else pyramid.build_mask(mask, config.num_items)
+    start = jnp.ones(config.num_items, jnp.float32) if mask is None else mask.reshape(-1)
     return MySamplerState(
-        weights=pyramid.build(jnp.ones(config.num_items, jnp.float32)),
+        weights=pyramid.build(start.astype(jnp.float32)),
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
+        allowed=allowed,
     )
 
 
 def probabilities(config: MySamplerConfig, state: MySamplerState) -> Float[Array, " items"]:
     """Gives the exact probability of every item, in O(N)."""
     index = jnp.arange(config.num_items, dtype=jnp.int32)
-    return pyramid.mixture_probability(state.weights, index, _uniform_fraction(config, state))
+    share = _uniform_fraction(config, state)
+    return pyramid.mixture_probability(state.weights, index, share, state.allowed)
 
 
 def sample(config: MySamplerConfig, key: Key[Array, ""], state: MySamplerState) -> Draw:
     """Draws items independently from the mixture of weighted and uniform."""
     share = _uniform_fraction(config, state)
-    items, probs = pyramid.draw(key, state.weights, config.batch_size, uniform_fraction=share)
-    weights = corrections.importance_weights(probs, config.num_items, exponent=config.correction)
+    items, probs = pyramid.draw(
+        key, state.weights, config.batch_size, uniform_fraction=share, prior=state.allowed
+    )
+    count = pyramid.num_allowed(state.allowed, config.num_items)
+    weights = corrections.importance_weights(probs, count, exponent=config.correction)
     return Draw(items=items, probs=probs, weights=weights)
 
 
@@ -104,7 +120,8 @@ def update(
     Rows of one item are averaged first. Rows that are invalid, non-finite or negative are ignored.
     """
     usable = usable_rows(feedback)
-    full = corrections.importance_weights(draw.probs, config.num_items)
+    count = pyramid.num_allowed(state.allowed, config.num_items)
+    full = corrections.importance_weights(draw.probs, count)
     mean = scores.update_mean_loss(state.mean, feedback.value, full, usable)
     relative = scores.relative_loss(feedback.value, scores.mean_loss(mean))
     weights = pyramid_write.write(
@@ -114,7 +131,7 @@ def update(
         valid=usable,
         blend_fn=lambda old, new: scores.moving_average(old, new, config.decay),
     )
-    return MySamplerState(weights=weights, mean=mean, step=state.step + 1)
+    return state._replace(weights=weights, mean=mean, step=state.step + 1)
 
 
 def make(config: MySamplerConfig) -> Sampler[MySamplerState]:

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import masked_tiles, spatial
+from samplers import masked_tiles, spatial, stratified
 from samplers.base import Feedback
 from samplers.masked_tiles import MaskedTiles
 from samplers.pixels import index_from_pixels
 from samplers.registry import make_ray_sampler
+from samplers.resampling import resample_state
 from samplers.tiles import TileGrid
 from tests.statistics import assert_frequencies
 
@@ -69,6 +70,9 @@ def test_any_tile_comes_as_often_as_it_has_pixels(tiles):
         ("spatial", {"smoothing": True}),
         ("spatial", {"focus": 2.0, "forget_steps": 4}),
         ("mixed", {"rank_frequency": 3}),
+        ("multi_scale", {"num_scales": 1}),
+        ("multi_scale", {"num_scales": 2, "refine_steps": 20}),
+        ("multi_scale", {"tile": 1, "num_scales": 3, "refine_steps": 20}),
         ("top_k", {"first_fraction": 0.3, "last_fraction": 0.3, "rank_frequency": 3}),
     ],
 )
@@ -105,7 +109,58 @@ def test_a_mask_of_ones_changes_no_probability():
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
-def test_patches_and_masks_do_not_go_together():
+def test_patches_take_no_mask():
     config = spatial.SpatialConfig(num_views=1, rows=8, cols=8, batch_size=16, tile=4, patch=True)
-    with pytest.raises(ValueError, match="patch draws whole tiles"):
+    assert not spatial.make(config).takes_mask
+    with pytest.raises(ValueError, match="takes no mask"):
         spatial.make(config).init(jax.random.key(0), mask=jnp.ones((1, 8, 8), bool))
+
+
+@pytest.mark.parametrize("batch_size", [7, 100, 300])
+def test_stratified_cuts_the_allowed_pixels_into_runs(batch_size):
+    mask = some_mask()
+    config = stratified.StratifiedConfig(
+        num_views=2, rows=10, cols=13, batch_size=min(batch_size, 260), tile=4
+    )
+    sampler = stratified.make(config)
+    state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
+    rank = np.full(mask.size, -1)
+    rank[np.asarray(state.order)[: mask.sum()]] = np.arange(mask.sum())
+    probs = np.asarray(sampler.probabilities(state), np.float64)
+    assert np.all((probs > 0) == mask.reshape(-1))
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
+    edges = np.arange(config.batch_size + 1) * mask.sum() / config.batch_size
+    for seed in range(20):
+        draw = jax.jit(sampler.sample)(jax.random.key(seed), state)
+        flat = np.asarray(index_from_pixels(draw.items, 10, 13))
+        np.testing.assert_allclose(draw.probs, probs[flat], rtol=1e-5)
+        np.testing.assert_allclose(draw.weights, 1 / (mask.sum() * probs[flat]), rtol=1e-5)
+        drawn = rank[flat]
+        assert np.all(drawn >= 0)
+        if config.batch_size <= mask.sum():  # one in each run, the longer runs first
+            assert np.all(np.diff(drawn) > 0)
+            assert np.all(np.abs(drawn - edges[:-1]) < 2 * mask.sum() / config.batch_size + 1)
+        else:
+            assert set(drawn) == set(range(mask.sum()))
+
+
+def test_a_prior_that_sees_nothing_is_the_area():
+    config = spatial.SpatialConfig(
+        **SIZES, tile=4, warmup_steps=0, prior="edges", prior_fraction=0.5
+    )
+    sampler = spatial.make(config)
+    mask = some_mask()
+    flat = jnp.full((2, 10, 13, 3), 128, jnp.uint8)
+    for allowed in (np.ones_like(mask), mask):
+        state = sampler.init(jax.random.key(0), flat, mask=jnp.asarray(allowed))
+        probs = np.asarray(sampler.probabilities(state))
+        np.testing.assert_allclose(probs, allowed / allowed.sum(), rtol=1e-5)
+        draw = sampler.sample(jax.random.key(1), state)
+        assert len(np.unique(np.asarray(GRID.tile_of(draw.items)))) > GRID.num_tiles / 3
+
+
+def test_masks_are_not_resampled():
+    sampler = spatial.make(spatial.SpatialConfig(**SIZES, tile=4))
+    state = sampler.init(jax.random.key(0), mask=jnp.asarray(some_mask()))
+    with pytest.raises(ValueError, match="a mask is not resampled"):
+        resample_state(sampler, state, sampler)

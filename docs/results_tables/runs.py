@@ -1,4 +1,4 @@
-"""The table of long runs."""
+"""Tables about runs as such: long ones, and killed ones."""
 
 from . import cells
 
@@ -52,6 +52,22 @@ def long_runs_table() -> str:
     )
 
 
+def faults_table() -> str:
+    """Kills per job and what they cost."""
+    rows = [
+        [
+            f"`hardlight {job}`",
+            str(found["injected"]),
+            str(found["lost"]),
+            str(found["repeated"]),
+            "bit for bit the same" if found["is_same_end"] else "**another one**",
+        ]
+        for job, found in cells.read("faults_cpu")["kills"].items()
+    ]
+    return cells.table(["job", "kills", "steps lost", "steps repeated", "end"], rows)
+
+
 TABLES = {
     "long_runs": long_runs_table,
+    "faults": faults_table,
 }
