@@ -102,11 +102,16 @@ def nerf_samplers_table() -> str:
 
 def _compared(name: str, columns: dict[str, tuple[str, int]]) -> str:
     """Samplers by data set, and the verdicts that are clear."""
-    rows, clear = [], []
-    for data, found in cells.read(name)["data"].items():
+    rows, clear, results = [], [], cells.read(name)
+    for data, found in results["data"].items():
+        base = results["configs"][data]["base"]
+        size = base["scene"]["downscale"]
+        setting = f"{base['train']['num_steps']} steps of {base['train']['rays_per_step']} rays"
+        label = f"{data}, {setting}" + (f", sides / {size:g}" if size != 1 else "")
         for sampler, values in found["samplers"].items():
             row = [cells.spread(values[key], digits) for key, (_, digits) in columns.items()]
-            rows.append([data, f"`{sampler}`", *row])
+            rows.append([label, f"`{sampler}`", *row])
+            label = ""
         clear += [
             f"* {data}: {verdict['sentence']}"
             for verdict in found["verdicts"]

@@ -60,6 +60,7 @@ def leaves(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 
 
+@pytest.mark.slow  # the run that is resumed in tests/training shows the same
 def test_the_same_keys_give_the_same_run_also_when_it_is_stopped_between(bench):
     whole, metrics = bench.run(bench.first(), 3)
     half, _ = bench.run(bench.first(), 1)
