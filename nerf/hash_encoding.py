@@ -176,13 +176,28 @@ def _table_updates(is_dense: bool, resolution, table, points, g):
 @functools.partial(jax.jit, static_argnums=0)
 def _point_gradient(is_dense: bool, resolution, table, points, g):
     cell, fraction, inside = _locate(resolution, points)
-    total = jnp.zeros_like(points)
-    for corner in range(8):
-        entry = _entry(is_dense, resolution, table.shape[0], cell, corner)
-        along = jnp.sum(table.at[entry].get(mode="promise_in_bounds") * g, axis=-1)
-        slope = _corner_slope(fraction, corner) * (resolution * inside)
-        total = total + along[:, None] * slope
-    return total
+    along = [
+        jnp.sum(
+            table.at[_entry(is_dense, resolution, table.shape[0], cell, corner)].get(
+                mode="promise_in_bounds"
+            )
+            * g,
+            axis=-1,
+        )
+        for corner in range(8)
+    ]
+    # axis by axis, as vectors over the points: triples would be built and added corner by corner
+    slopes = []
+    for axis in range(3):
+        one, other = (k for k in range(3) if k != axis)
+        slope = jnp.zeros_like(along[0])
+        for far in range(4):
+            corner = (far & 1) << one | (far >> 1) << other
+            f, h = fraction[..., one], fraction[..., other]
+            weight = (f if far & 1 else 1.0 - f) * (h if far >> 1 else 1.0 - h)
+            slope = slope + weight * (along[corner | 1 << axis] - along[corner])
+        slopes.append(slope)
+    return jnp.stack(slopes, axis=-1) * (resolution * inside)
 
 
 def _locate(resolution, points):
@@ -212,13 +227,3 @@ def _corner_weight(fraction, corner: int):
         f = fraction[..., axis]
         weight = weight * (f if corner >> axis & 1 else 1.0 - f)
     return weight
-
-
-def _corner_slope(fraction, corner: int):
-    """Derivative of the corner's weight along x, y and z of the cell."""
-    f = [
-        fraction[..., axis] if corner >> axis & 1 else 1.0 - fraction[..., axis]
-        for axis in range(3)
-    ]
-    sign = [1.0 if corner >> axis & 1 else -1.0 for axis in range(3)]
-    return jnp.stack([sign[0] * f[1] * f[2], sign[1] * f[0] * f[2], sign[2] * f[0] * f[1]], axis=-1)

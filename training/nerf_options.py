@@ -12,6 +12,9 @@ from .nerf_command import NerfCommand
 from .nerf_config import NerfJob, SamplerConfig, SamplerOption, SceneConfig
 from .nerf_presets import PresetName
 
+DEFAULT_SAMPLER = "spatial"
+"""Never worse than uniform where it was measured, and better on lego; see docs/adr/0011."""
+
 
 def scene_config(command: NerfCommand) -> SceneConfig:
     """Says which images the flags ask for."""
@@ -36,7 +39,7 @@ def wants_depth(command: NerfCommand) -> bool:
 
 def load(command: NerfCommand) -> SplitImages:
     """Loads the images that the flags ask for, after a look at what is cheaper to get wrong."""
-    nerf_setup.check_sampler_name(command.sampler or "uniform")
+    nerf_setup.check_sampler_name(command.sampler or DEFAULT_SAMPLER)
     build(command)  # wrong settings are refused before images are read
     return nerf_setup.load(scene_config(command))
 
@@ -56,7 +59,7 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
         seed=0 if command.seed is None else command.seed,
         scene=scene,
         sampler=SamplerConfig(
-            name=command.sampler or "uniform",
+            name=command.sampler or DEFAULT_SAMPLER,
             options=tuple(
                 SamplerOption(name=name, value=config_json.parse_value(text))
                 for name, text in options.items()

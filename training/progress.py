@@ -28,6 +28,7 @@ class ProgressView:
         self._live: Progress | None = None
         self._task: Any = None
         self._last_plain = -_PLAIN_EVERY
+        self._is_complete = False
 
     def __enter__(self) -> "ProgressView":
         if self._console.is_terminal:
@@ -65,7 +66,10 @@ class ProgressView:
         if self._live is not None:
             done = step if self._total is not None else train_seconds
             self._live.update(self._task, completed=done, step=step, status=status)
-        elif time.monotonic() - self._last_plain >= _PLAIN_EVERY or step == self._total:
+        elif time.monotonic() - self._last_plain >= _PLAIN_EVERY or (
+            step == self._total and not self._is_complete
+        ):
+            self._is_complete = step == self._total
             self._last_plain = time.monotonic()
             total = "" if self._total is None else f"/{self._total}"
             self.say(f"{self._title}: {self._unit} {step}{total}  {status}")

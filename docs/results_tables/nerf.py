@@ -105,9 +105,8 @@ def _compared(name: str, columns: dict[str, tuple[str, int]]) -> str:
     rows, clear, results = [], [], cells.read(name)
     for data, found in results["data"].items():
         base = results["configs"][data]["base"]
-        size = base["scene"]["downscale"]
         setting = f"{base['train']['num_steps']} steps of {base['train']['rays_per_step']} rays"
-        label = f"{data}, {setting}" + (f", sides / {size:g}" if size not in (None, 1) else "")
+        label = f"{data}, {setting}"
         for sampler, values in found["samplers"].items():
             row = [cells.spread(values[key], digits) for key, (_, digits) in columns.items()]
             rows.append([label, f"`{sampler}`", *row])
