@@ -49,12 +49,13 @@ test-gpu: $(VENV)/dev.stamp  ## the tests that need an accelerator
 doctest: $(VENV)/dev.stamp  ## the examples in docstrings
 	$(PYTEST) --doctest-modules samplers scenes nerf voxels motion
 
-static: $(VENV)/dev.stamp  ## format, lint, spelling, types, layers
+static: $(VENV)/dev.stamp  ## format, lint, spelling, types, layers, documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/python docs/check.py
 
 format: $(VENV)/dev.stamp  ## format and fix what can be fixed
 	$(BIN)/ruff format .

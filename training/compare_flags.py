@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import config_json, run_folder
+from . import config_json
 
 if TYPE_CHECKING:
     from .compare_config import Comparison
@@ -95,7 +95,7 @@ def run(
     """
     if resume is not None and out is not None:
         raise ValueError("--resume writes into the comparison's own folder; leave out --out")
-    from . import compare_runs, compare_sets, compare_workers, terminal_table
+    from . import compare_runs, compare_sets, compare_workers, run_folder, terminal_table
 
     compare_workers.prepare(workers)
     if resume is not None:
@@ -126,6 +126,8 @@ def by_name(paths: Iterable[str], what: str) -> dict[str, str]:
     Raises:
       ValueError: when two would share a name.
     """
+    from . import run_folder
+
     found: dict[str, str] = {}
     for path in paths:
         name = run_folder.name_of(path)

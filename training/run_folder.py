@@ -171,13 +171,13 @@ def read_config(folder: RunFolder, kind: type[Any]) -> dict[str, Any]:
         kind.
     """
     stored = read_json(folder.config)
+    if "config" in stored and job_of(stored) != kind.job:
+        raise ValueError(f"{folder.config}: not a {kind.job} run")
     for name in ("config", "data"):
         if name not in stored:
             raise ValueError(f"{folder.config}: missing field {name!r}")
         if not isinstance(stored[name], dict):
             raise ValueError(f"{folder.config}: {name} must be an object")
-    if job_of(stored) != kind.job:
-        raise ValueError(f"{folder.config}: not a {kind.job} run")
     return stored
 
 
