@@ -5,6 +5,7 @@ import pytest
 from tests.on_devices import run_checks
 
 
+@pytest.mark.slow
 def test_eight_devices_make_the_step_of_one():
     run_checks("tests.nerf.device_checks", "fast")
 
