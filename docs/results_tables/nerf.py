@@ -90,8 +90,13 @@ def nerf_samplers_table() -> str:
 
 
 def nerf_ablation_table() -> str:
-    """What of the default sampler earns its gain, paired seeds."""
+    """What of tiles drawn by their error earns their gain, paired seeds."""
     return _compared("nerf_ablation_cpu")
+
+
+def nerf_weights_table() -> str:
+    """Tiles drawn by their error, with and without weights, on other scenes and for longer."""
+    return _compared("nerf_weights_cpu")
 
 
 _COLUMNS = {
@@ -154,5 +159,6 @@ TABLES = {
     "nerf_scenes": nerf_scenes_table,
     "nerf_samplers": nerf_samplers_table,
     "nerf_ablation": nerf_ablation_table,
+    "nerf_weights": nerf_weights_table,
     "nerf_depth": nerf_depth_table,
 }
