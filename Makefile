@@ -33,7 +33,7 @@ $(VENV)/dev.stamp: $(VENV)/core.stamp
 	@touch $@
 
 demo: $(VENV)/core.stamp  ## train one small scene with two samplers and write a report, minutes on two cores
-	@$(BIN)/hardlight compare nerf --data synthetic:detail --samplers uniform,spatial --steps 600 --rays 1024 --set marching.budget=16384
+	@$(BIN)/hardlight compare nerf --data synthetic:detail --samplers uniform,error_map --steps 600 --rays 1024 --set marching.budget=16384
 
 sync: $(VENV)/dev.stamp  ## install everything the tests need
 

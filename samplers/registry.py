@@ -112,6 +112,17 @@ ENTRIES: dict[str, Entry] = {
             source="error maps of instant-ngp and torch-ngp, with exact weights",
         ),
         Entry(
+            name="error_map",
+            summary="spatial with its preference left in the loss: the default of `hardlight nerf`",
+            kind="rays",
+            config=spatial.SpatialConfig,
+            make=spatial.make,
+            is_unbiased=False,
+            is_exact=True,
+            source="error maps of instant-ngp and torch-ngp, with exact probabilities and floor",
+            preset={"correction": 0.0},
+        ),
+        Entry(
             name="progressive",
             summary="spatial, from uniform to error-driven over a ramp",
             kind="rays",

@@ -27,7 +27,7 @@ class CompareNerfCommand:
 
     examples: ClassVar[str] = """
   hardlight compare nerf --data synthetic:detail
-  hardlight compare nerf --data lego/ --samplers uniform,spatial --seeds 3 --steps 1000
+  hardlight compare nerf --data lego/ --samplers uniform,error_map --seeds 3 --steps 1000
   hardlight compare nerf --data lego/ fern/ synthetic:detail --seeds 5
   hardlight compare nerf --resume runs/compare-lego"""
 
@@ -36,7 +36,7 @@ class CompareNerfCommand:
     ] = ()
     """Folders of posed images, or synthetic:NAME. Several are compared one after the other, with
     one page over all."""
-    samplers: str = "uniform,spatial"
+    samplers: str = "uniform,error_map"
     """Names with commas between; the first is the baseline. LABEL=NAME gives one a name of its own,
     so that the same sampler can be there with several settings."""
     seeds: int = 1

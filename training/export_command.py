@@ -24,7 +24,7 @@ class ExportCommand:
     """
 
     examples: ClassVar[str] = """
-  hardlight export runs/lego-spatial
+  hardlight export runs/lego-error_map
   hardlight export runs/fox-uniform --what points --out fox.ply
   hardlight export runs/motion-humanoid-failure_bins
   hardlight export runs/motion-g1-failure_bins --out policy.onnx"""

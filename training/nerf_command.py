@@ -37,12 +37,12 @@ class NerfCommand:
   hardlight nerf --data lego/ --steps 5000 --set field.hidden_width=64 marching.budget=131072
   hardlight nerf --data scan/ --depth hybrid --views 6
   hardlight nerf --data lego/ --devices all
-  hardlight nerf --resume runs/lego-spatial"""
+  hardlight nerf --resume runs/lego-error_map"""
 
     data: OptionalStr = None
     """Folder of posed images (Blender, nerfstudio, LLFF or COLMAP layout), or synthetic:NAME."""
     sampler: OptionalStr = None
-    """Which rays to learn from: spatial (default), uniform, error_weighted, ..."""
+    """Which rays to learn from: error_map (default), uniform, spatial, ..."""
     sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
     depth: DepthChoice = None

@@ -12,8 +12,8 @@ from .nerf_command import NerfCommand
 from .nerf_config import NerfJob, SamplerConfig, SamplerOption, SceneConfig
 from .nerf_presets import PresetName
 
-DEFAULT_SAMPLER = "spatial"
-"""Never worse than uniform where it was measured, and better on lego; see docs/adr/0011."""
+DEFAULT_SAMPLER = "error_map"
+"""Better than uniform or no different wherever it was measured; see docs/adr/0011."""
 
 
 def scene_config(command: NerfCommand) -> SceneConfig:

@@ -200,6 +200,7 @@ def test_preset_flags_reach_the_job():
     assert job.train.optimizer.learning_rate == 0.002
     assert (job.loop.eval_rays, job.outputs.video_frames) == (99, 0)
     assert job.sampler.as_dict() == {"decay": 0.25}
+    assert nerf_options.build(NerfCommand(data="x")).sampler.name == nerf_options.DEFAULT_SAMPLER
 
 
 def test_a_run_fills_its_seconds_and_its_rate_falls_to_their_end(shared, tmp_path):
