@@ -50,6 +50,24 @@ def _learned(found: dict) -> str:
     )
 
 
+def motion_samplers_table() -> str:
+    """Where episodes start, paired seeds on a clip with one hard second."""
+    rows = []
+    results = cells.read("motion_samplers_cpu")
+    for data, found in results["data"].items():
+        label = f"{data}, {results['configs'][data]['base']['loop']['num_iterations']} iterations"
+        for sampler, values in found["samplers"].items():
+            row = [
+                cells.spread(values[key], digits)
+                for key, digits in (("final", 2), ("area", 3), ("steps_to_target", 0))
+            ]
+            rows.append([label, f"`{sampler}`", *row])
+            label = ""
+    head = ["clip", "sampler", "starts survived", "mean on the way", "control steps to the target"]
+    said = [v["sentence"] for found in results["data"].values() for v in found["verdicts"]]
+    return "\n".join([cells.table(head, rows), "", *(f"* {sentence}" for sentence in said)])
+
+
 def motion_testbed_table() -> str:
     """Cost of every motion sampler over the best one, per scenario of the synthetic learner."""
     scenarios = cells.read("motion_testbed_cpu")["scenarios"]
@@ -66,5 +84,6 @@ TABLES = {
     "motion_squat": motion_squat_table,
     "motion_walk": motion_walk_table,
     "motion_jump": motion_jump_table,
+    "motion_samplers": motion_samplers_table,
     "motion_testbed": motion_testbed_table,
 }
