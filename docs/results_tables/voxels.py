@@ -26,6 +26,24 @@ def voxels_table() -> str:
     return f"{cells.table(['', 'forward (ms)', 'with gradient (ms)'], rows)}\n\n{peak}"
 
 
+def voxels_samplers_table() -> str:
+    """Ways to choose cameras, paired seeds."""
+    rows, said = [], []
+    columns = ("final", "at_equal_seconds", "area", "visible_right")
+    for found in cells.read("voxels_samplers_cpu")["data"].values():
+        for sampler, values in found["samplers"].items():
+            rows.append([f"`{sampler}`", *(cells.spread(values[key]) for key in columns)])
+        said += [
+            f"* {verdict['sentence']}"
+            for verdict in found["verdicts"]
+            if verdict["outcome"] in ("better", "worse")
+        ]
+    head = ["cameras by", "PSNR (dB)", "at equal time (dB)", "mean on the way (dB)"]
+    head += ["visible cells right"]
+    return "\n".join([cells.table(head, rows), "", *(said or ["No verdict is beyond chance."])])
+
+
 TABLES = {
+    "voxels_samplers": voxels_samplers_table,
     "voxels": voxels_table,
 }
