@@ -50,6 +50,23 @@ def _learned(found: dict) -> str:
     )
 
 
+def motion_cost_table() -> str:
+    """Control steps per second of the environment and of bare physics, per number of copies."""
+    found = cells.read("motion_cpu")
+    rows = [
+        [
+            robot,
+            copies,
+            f"{row['env']:.0f}",
+            f"{row['bare']:.0f}",
+            f"{100 * row['overhead']:.0f} %",
+        ]
+        for robot, table in found["steps c"].items()
+        for copies, row in table.items()
+    ]
+    return cells.table(["robot", "copies", "environment", "bare engine", "extra time"], rows)
+
+
 def motion_samplers_table() -> str:
     """Where episodes start, paired seeds on a clip with one hard second."""
     rows = []
@@ -84,6 +101,7 @@ TABLES = {
     "motion_squat": motion_squat_table,
     "motion_walk": motion_walk_table,
     "motion_jump": motion_jump_table,
+    "motion_cost": motion_cost_table,
     "motion_samplers": motion_samplers_table,
     "motion_testbed": motion_testbed_table,
 }
