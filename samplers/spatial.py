@@ -162,8 +162,8 @@ def init(
       images: needed for a prior only.
       mask: False marks pixels that are never drawn.
     Raises:
-      ValueError: when a prior is asked for without images, these or the mask have another size, the
-        mask forbids everything.
+      ValueError: when a prior is asked for without images, these or the mask have another size, or
+        the mask forbids everything.
     """
     del key
     tiles = MaskedTiles(config.grid, masked_tiles.allow(config.grid, mask))
