@@ -20,6 +20,7 @@ Writes benchmarks/results/motion_BACKEND.json, keeping the parts not measured th
 import argparse
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import measuring
@@ -96,49 +97,32 @@ def steps_on_c(robot_name: str, num_envs: int) -> dict[str, float]:
     return {"env": ours, "bare": peer, "overhead": peer / ours - 1, "compile": compile_seconds}
 
 
-def steps_on_mjx(robot_name: str, num_envs: int, length: int = 10) -> dict[str, float]:
+def against_bare(
+    environment: Any, bare: Any, physics_of: Callable[[Any], Any], state: Any, num_steps: int
+) -> dict[str, float]:
+    """Rates of two jitted programs that make the same number of control steps.
+
+    Args:
+      environment: state -> state.
+      bare: what `physics_of` takes from a state -> anything; physics alone.
+      num_steps: control steps of one call, all copies together.
+    """
     import jax
-    import jax.numpy as jnp
-    from mujoco import mjx
-
-    robot, bank, env, starts = prepare(robot_name, num_envs, "mjx")
-    key = jax.random.key(1)
-    action = jnp.zeros((num_envs, robot.num_joints))
-    state = env.reset(bank, key, starts)
-
-    def whole(bank, state):
-        def one(state, number):
-            return env.step(bank, state, action, starts, jax.random.fold_in(key, number))[0], None
-
-        return jax.lax.scan(one, state, jnp.arange(length))[0]
 
     began = time.perf_counter()
-    program = jax.jit(whole, donate_argnums=1).lower(bank, state).compile()
+    program = environment.lower(state).compile()
     compile_seconds = time.perf_counter() - began
     box = [state]
 
     def step() -> None:
-        box[0] = jax.block_until_ready(program(bank, box[0]))
+        box[0] = jax.block_until_ready(program(box[0]))
 
-    ours = rate_of(step, num_envs * length)
-    model, data = mjx.put_model(robot.model), mjx.make_data(robot.model)
-    now = box[0].now
-    control = jnp.tile(bank.qpos[:1, 7:], (num_envs, 1))
-
-    def bare(qpos, qvel):
-        def one(data, _):
-            return jax.vmap(mjx.step, (None, 0))(model, data), None
-
-        data_now = jax.vmap(lambda q, v, c: data.replace(qpos=q, qvel=v, ctrl=c))(
-            qpos, qvel, control
-        )
-        data_now = jax.lax.scan(one, data_now, None, length * robot.num_substeps)[0]
-        return data_now.qpos, data_now.qvel
-
+    ours = rate_of(step, num_steps)
+    physics = physics_of(box[0])
     began = time.perf_counter()
-    peer = jax.jit(bare).lower(now.qpos, now.qvel).compile()
+    peer = bare.lower(physics).compile()
     bare_compile = time.perf_counter() - began
-    rate = rate_of(lambda: jax.block_until_ready(peer(now.qpos, now.qvel)), num_envs * length)
+    rate = rate_of(lambda: jax.block_until_ready(peer(physics)), num_steps)
     return {
         "env": ours,
         "bare": rate,
@@ -148,32 +132,52 @@ def steps_on_mjx(robot_name: str, num_envs: int, length: int = 10) -> dict[str, 
     }
 
 
+def steps_on_mjx(robot_name: str, num_envs: int, length: int = 10) -> dict[str, float]:
+    import jax
+    import jax.numpy as jnp
+    from mujoco import mjx
+
+    robot, bank, env, starts = prepare(robot_name, num_envs, "mjx")
+    key = jax.random.key(1)
+    action = jnp.zeros((num_envs, robot.num_joints))
+
+    def whole(both):
+        bank, state = both
+
+        def one(state, number):
+            return env.step(bank, state, action, starts, jax.random.fold_in(key, number))[0], None
+
+        return bank, jax.lax.scan(one, state, jnp.arange(length))[0]
+
+    model, data = mjx.put_model(robot.model), mjx.make_data(robot.model)
+    control = jnp.tile(bank.qpos[:1, 7:], (num_envs, 1))
+
+    def bare(now):
+        def one(data, _):
+            return jax.vmap(mjx.step, (None, 0))(model, data), None
+
+        data_now = jax.vmap(lambda q, v, c: data.replace(qpos=q, qvel=v, ctrl=c))(*now, control)
+        data_now = jax.lax.scan(one, data_now, None, length * robot.num_substeps)[0]
+        return data_now.qpos, data_now.qvel
+
+    return against_bare(
+        jax.jit(whole, donate_argnums=0),
+        jax.jit(bare),
+        lambda both: (both[1].now.qpos, both[1].now.qvel),
+        (bank, env.reset(bank, key, starts)),
+        num_envs * length,
+    )
+
+
 def steps_of_brax(num_envs: int, length: int = 10) -> dict[str, float]:
     import jax
 
     from benchmarks.peers import brax_humanoid
 
     environment, bare, state = brax_humanoid.make(num_envs, length)
-    began = time.perf_counter()
-    program = jax.jit(environment).lower(state).compile()
-    compile_seconds = time.perf_counter() - began
-    box = [state]
-
-    def step() -> None:
-        box[0] = jax.block_until_ready(program(box[0]))
-
-    theirs = rate_of(step, num_envs * length)
-    began = time.perf_counter()
-    physics = jax.jit(bare).lower(box[0]).compile()
-    bare_compile = time.perf_counter() - began
-    rate = rate_of(lambda: jax.block_until_ready(physics(box[0])), num_envs * length)
-    return {
-        "env": theirs,
-        "bare": rate,
-        "overhead": rate / theirs - 1,
-        "compile": compile_seconds,
-        "bare compile": bare_compile,
-    }
+    return against_bare(
+        jax.jit(environment), jax.jit(bare), lambda state: state, state, num_envs * length
+    )
 
 
 def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:

@@ -30,18 +30,16 @@ from .progress import ProgressView
 from .run_folder import RunFolder
 
 _LOOK_EVERY = 0.5
-_PREALLOCATE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 _SECONDS_TO_END = 20.0
-
-_leaves_memory = False
 
 
 def prepare(count: int) -> None:
-    """Sets up the process that will start workers, so that it leaves GPUs' memory to them."""
-    global _leaves_memory
-    if count > 1 and _PREALLOCATE not in os.environ:
-        _leaves_memory = True
-        os.environ[_PREALLOCATE] = "false"
+    """Sets up the process that will start workers, so that it leaves GPUs' memory to them.
+
+    They inherit that memory is taken as it is needed, unless the environment says otherwise.
+    """
+    if count > 1:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     runtime.prepare()
 
 
@@ -89,6 +87,8 @@ def working_in(folder: Path, *, is_alone: bool = False) -> Iterator[None]:
                 f"{folder}: another process works on this comparison; a worker that was told to "
                 "stop ends with its step, or when its run is evaluated"
             ) from None
+        except OSError:  # some network folders know no locks
+            pass
         yield
 
 
@@ -138,8 +138,6 @@ def _start(folder: Path, index: int, count: int, log: Path) -> "subprocess.Popen
     if jax.default_backend() == "gpu":
         visible = environment.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[index]
-    if _leaves_memory:
-        environment.pop(_PREALLOCATE, None)
     # -P: the folder one happens to be in may hold a package of the same name
     package = str(Path(__file__).resolve().parents[1])
     before = environment.get("PYTHONPATH")
