@@ -140,7 +140,10 @@ def _backward(config, residuals, cotangent):
         g = cotangent[:, index * num_features : (index + 1) * num_features]
         grid = level.is_dense, jnp.int32(level.resolution), table
         entries, updates = _table_updates(*grid, points, g)
-        table_grads.append(jnp.zeros_like(table).at[entries].add(updates, mode="promise_in_bounds"))
+        blank = jnp.zeros_like(table)
+        table_grads.append(
+            blank.at[entries].add(updates, mode="promise_in_bounds", wrap_negative_indices=False)
+        )
         point_grad = point_grad + _point_gradient(*grid, points, g)
     return tuple(table_grads), point_grad
 
