@@ -30,8 +30,8 @@ import tyro
 
 from benchmarks import measuring, nerf_throughput, nerf_training
 from training import nerf_presets
-from training.nerf_config import NerfJob, SceneConfig
-from training.nerf_options import choose_preset, with_steps
+from training.nerf_config import NerfJob, SamplerConfig, SceneConfig
+from training.nerf_options import DEFAULT_SAMPLER, choose_preset, with_steps
 
 Part = Literal["throughput", "peer", "small", "lego", "all"]
 _SCENES = ("synthetic:spheres", "synthetic:blocks")
@@ -56,10 +56,12 @@ class Benchmarks:
     threads: int = os.cpu_count() or 1
     """Threads of the PyTorch peer."""
     seed: int = 0
+    sampler: str = DEFAULT_SAMPLER
+    """How `small` and `lego` choose rays; the other parts draw them uniformly, as the peer does."""
 
 
 def throughput(flags: Benchmarks) -> None:
-    job = _job(flags, _lego(flags))
+    job = _job(flags, _lego(flags), "uniform")
     # steps are timed one by one
     job = dataclasses.replace(job, train=dataclasses.replace(job.train, steps_per_call=1))
     start = functools.partial(nerf_throughput.first_step, job)
@@ -91,7 +93,7 @@ def throughput(flags: Benchmarks) -> None:
 
 
 def peer(flags: Benchmarks) -> None:
-    job = _job(flags, _lego(flags))
+    job = _job(flags, _lego(flags), "uniform")
     (seconds,) = flags.seconds or (180.0,)
     job = _planned(flags, job, seconds, "seconds")
     total = job.train.num_steps
@@ -123,7 +125,9 @@ def small(flags: Benchmarks) -> None:
         for name in _SCENES
         for seconds in flags.seconds or (30.0, 60.0)
     ]
-    measuring.write("nerf_small", {"settings": _settings(_job(flags, "synthetic")), "runs": runs})
+    measuring.write(
+        "nerf_small", {"settings": _settings(_job(flags, "synthetic", flags.sampler)), "runs": runs}
+    )
 
 
 def lego(flags: Benchmarks) -> None:
@@ -131,14 +135,16 @@ def lego(flags: Benchmarks) -> None:
     runs = [
         _timed_run(flags, scene, seconds, "seconds") for seconds in flags.seconds or (180.0, 600.0)
     ]
-    measuring.write("nerf_lego", {"settings": _settings(_job(flags, scene)), "runs": runs})
+    measuring.write(
+        "nerf_lego", {"settings": _settings(_job(flags, scene, flags.sampler)), "runs": runs}
+    )
 
 
 def _timed_run(
     flags: Benchmarks, scene: str, seconds: float, unit: nerf_training.Unit
 ) -> dict[str, Any]:
     """One run planned for the time it is given, evaluated on every test pixel at its end."""
-    job = _planned(flags, _job(flags, scene), seconds, unit)
+    job = _planned(flags, _job(flags, scene, flags.sampler), seconds, unit)
     print(f"  {Path(scene).name}: {seconds:g} {unit}, {job.train.num_steps} steps", flush=True)
     train = functools.partial(nerf_training.train_ours, job, points=(seconds,), unit=unit)
     return {f"asked_{unit}": seconds, **measuring.in_fresh_process(train, is_cold=True)}
@@ -154,11 +160,12 @@ def _lego(flags: Benchmarks) -> str:
     return str(folder)
 
 
-def _job(flags: Benchmarks, data: str) -> NerfJob:
+def _job(flags: Benchmarks, data: str, sampler: str) -> NerfJob:
     train = nerf_presets.train_config(choose_preset("auto"))
     return NerfJob(
         seed=flags.seed,
         scene=SceneConfig(data=data),
+        sampler=SamplerConfig(name=sampler),
         train=train,
         loop=nerf_presets.loop_config(choose_preset("auto")),
     )
@@ -176,7 +183,8 @@ def _planned(flags: Benchmarks, job: NerfJob, seconds: float, unit: nerf_trainin
 
 
 def _settings(job: NerfJob) -> dict[str, Any]:
-    return {**dataclasses.asdict(job.train), "data": Path(job.scene.data).name}
+    named = {"data": Path(job.scene.data).name, "sampler": job.sampler.name}
+    return {**dataclasses.asdict(job.train), **named}
 
 
 def _time_to_psnr(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str, float]]:

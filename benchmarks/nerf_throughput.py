@@ -38,7 +38,7 @@ from training.nerf_config import NerfJob
 from training.nerf_evaluation import Evaluator
 from training.nerf_setup import Setup
 
-_SAMPLERS = ("uniform", "error_weighted")
+_SAMPLERS = ("uniform", "error_weighted", "error_map")
 
 
 def first_step(job: NerfJob) -> dict[str, float | None]:

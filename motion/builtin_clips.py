@@ -5,7 +5,8 @@ each foot, and arms. The legs follow by inverse kinematics with the feet flat, s
 sinks. Lengths are shares of the root's standing height; arm angles are added to the default pose.
 
 stand, wave, squat and step are easy, in this order; hard has easy stretches around one and a half
-seconds of a fast deep squat and a kick on one leg; mix joins seconds of all kinds.
+seconds of a fast deep squat and a kick on one leg, jump around a jump; mix joins seconds of all
+kinds.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from .clips import Clip
 from .robots import Robot
 
 FPS = 50.0
+_GRAVITY = 9.81
 
 Keys = Sequence[tuple[float, float]]
 """(seconds, value), joined by curves that start and end at rest."""
@@ -43,6 +45,8 @@ class _Curves:
         """Of the left and the right foot."""
         self.reach: tuple[Keys, Keys] = ((), ())
         """Forward, of the feet."""
+        self.jump: tuple[float, float, float] | None = None
+        """Second of the take-off, seconds in the air, depth of the crouch before and after."""
         self.arms: dict[str, Keys] = {}
         """By joint, with the side in front; signs are those of the left side."""
 
@@ -69,12 +73,13 @@ def builtin_clip(robot: Robot, name: str) -> Clip:
     side = np.where(along > 0, left - stance.centre, stance.centre - right)
     side[:, 0] = 0.0  # sway moves sideways only
     feet = np.tile(stance.foot_position, (len(times), 1, 1))
+    rise = _rise(curves.jump, size, times)
     for number in range(2):
-        feet[:, number, 2] += size * _follow(curves.lift[number], times)
+        feet[:, number, 2] += size * _follow(curves.lift[number], times) + np.maximum(rise, 0.0)
         feet[:, number, 0] += size * _follow(curves.reach[number], times)
     lean, yaw = _follow(curves.lean, times), _follow(curves.yaw, times)
     wish = planted_feet.Wish(
-        height=size * (1.0 - _follow(curves.drop, times)),
+        height=size * (1.0 - _follow(curves.drop, times)) + rise,
         rotation=_yaw_and_lean(yaw, lean),
         centre=stance.centre + along * side,
         foot_position=feet,
@@ -115,6 +120,27 @@ def _follow(keys: Keys, times: Float[np.ndarray, " frames"]) -> Float[np.ndarray
     share = np.clip(share, 0, 1)
     blend = share**3 * (10 - 15 * share + 6 * share**2)
     return values[after - 1] + blend * (values[after] - values[after - 1])
+
+
+def _rise(
+    jump: tuple[float, float, float] | None, size: float, times: Float[np.ndarray, " frames"]
+) -> Float[np.ndarray, " frames"]:
+    """Height of the root over its place at the take-off, in metres: a fall both ways in the air,
+    and the same speed gained and lost at one rate in the crouches."""
+    if jump is None:
+        return np.zeros_like(times)
+    takeoff, airtime, depth = jump
+    speed, depth = 0.5 * _GRAVITY * airtime, depth * size
+    push = 2.0 * depth / speed
+    middle, half = takeoff + 0.5 * airtime, 0.5 * airtime
+    away = np.abs(times - middle)  # the way down is the way up, backwards
+    flight = 0.5 * _GRAVITY * (half**2 - away**2)
+    left = np.clip(half + push - away, 0.0, push)
+    crouch = 0.5 * speed / push * left**2 - depth
+    slow = [(middle + half + push, -depth), (middle + half + push + 0.5, 0.0)]
+    return np.where(
+        away < half, flight, np.where(away < half + push, crouch, _follow(slow, middle + away))
+    )
 
 
 def _yaw_and_lean(
@@ -192,6 +218,17 @@ def _hard() -> _Curves:
     return curves
 
 
+def _jump() -> _Curves:
+    curves = _Curves(12.0)
+    _add_wave(curves, 0.2)
+    curves.jump = (6.2, 0.28, 0.17)
+    curves.drop = ((4.6, 0.0), (5.2, 0.05), (7.4, 0.05), (8.0, 0.0))  # knees that can still push
+    curves.lean = ((5.3, 0.0), (5.9, 0.25), (6.2, 0.0), (6.48, 0.0), (6.78, 0.25), (7.4, 0.0))
+    for side in ("left", "right"):
+        curves.arms[f"{side}_shoulder_pitch"] = _beats(8.6, 1.4, 2, -0.6)
+    return curves
+
+
 def _mix() -> _Curves:
     curves = _Curves(11.0)
     for side in ("left", "right"):
@@ -210,5 +247,6 @@ _PROGRAMS = {
     "squat": _squat,
     "step": _step,
     "hard": _hard,
+    "jump": _jump,
     "mix": _mix,
 }

@@ -16,7 +16,8 @@ donated. With "c" they run on the host with three small compiled programs betwee
 calls; the signatures are the same and the states can be kept, but only one caller may use an
 environment at a time.
 
-The task is BeyondMimic's (Liao et al. 2025); the parts that differ say so where they are.
+The task is BeyondMimic's (Liao et al. 2025); the parts that differ say so where they are. The file
+is long because both simulators go through one reset and one step, told here whole.
 """
 
 import dataclasses

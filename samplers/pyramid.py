@@ -340,14 +340,18 @@ def pad_to_blocks(nodes: Shaped[Array, " nodes"], fan: int) -> Shaped[Array, " p
 
 def take(nodes: Shaped[Array, "..."], index: Int[Array, "*n"]) -> Float[Array, "*n"]:
     """Reads nodes by flat index, which must be in range, and decodes them."""
-    return decode(nodes.reshape(-1).at[index].get(mode="promise_in_bounds"))
+    return decode(
+        nodes.reshape(-1).at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    )
 
 
 def take_block(
     nodes: Shaped[Array, "..."], block: Int[Array, " n"], fan: int
 ) -> Float[Array, "n {fan}"]:
     """Reads whole blocks by number, which must be in range, and decodes them."""
-    return decode(nodes.reshape(-1, fan).at[block].get(mode="promise_in_bounds"))
+    return decode(
+        nodes.reshape(-1, fan).at[block].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    )
 
 
 def clip_index(pyramid: WeightPyramid, index: Int[Array, " n"]) -> Int[Array, " n"]:

@@ -62,7 +62,7 @@ def write(
     index, old = read_first(lambda part: take(leaves, part), index)
     if leaves.dtype == jnp.float32:
         rows = jnp.arange(index.shape[0], dtype=jnp.float32)
-        leaves = leaves.at[index].set(rows, mode="promise_in_bounds")
+        leaves = leaves.at[index].set(rows, mode="promise_in_bounds", wrap_negative_indices=False)
         owner = take(leaves, index).astype(jnp.int32)
     else:
         owner = _owners_by_sorting(index)
@@ -71,7 +71,7 @@ def write(
     is_new = has_value & jnp.isfinite(new)
     new = jnp.where(is_new, clean_weights(new), old)
     new = jnp.where(is_new, encode(new, leaves.dtype, index), encode(old, leaves.dtype))
-    leaves = leaves.at[index].set(new, mode="promise_in_bounds")
+    leaves = leaves.at[index].set(new, mode="promise_in_bounds", wrap_negative_indices=False)
     leaves = leaves.reshape(pyramid.leaves.shape)
     return pyramid._replace(leaves=leaves, sums=_refresh(leaves, pyramid.sums, index))
 
@@ -174,7 +174,9 @@ def _refresh(
     while level >= 0 and sizes[level] > index.shape[0]:
         node = node // fan
         fresh = jnp.sum(take_block(children, child_offset // fan + node, fan), axis=1)
-        sums = sums.at[offsets[level] + node].set(fresh, mode="promise_in_bounds")
+        sums = sums.at[offsets[level] + node].set(
+            fresh, mode="promise_in_bounds", wrap_negative_indices=False
+        )
         children, child_offset = sums, offsets[level]
         level -= 1
     if level < 0:

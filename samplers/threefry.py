@@ -69,11 +69,19 @@ def _random_bits(key: UInt32[Array, " 2"], bit_width: int, shape: tuple[int, ...
     size = math.prod(shape)
     if not _FEW_WORDS <= size < _MANY_WORDS:
         return jax.random.bits(_plain(key), shape, f"uint{bit_width}")
-    low = jax.lax.iota(jnp.uint32, size).reshape(shape)
-    left, right = threefry_2x32(key, jnp.zeros_like(low), low)
-    if bit_width == 64:
-        return (left.astype(jnp.uint64) << 32) | right.astype(jnp.uint64)
-    return (left ^ right).astype(f"uint{bit_width}")
+    half = -(-size // 2)
+
+    def one_half(first: UInt32[Array, ""]) -> Array:
+        low = first + jax.lax.iota(jnp.uint32, half)
+        left, right = threefry_2x32(key, jnp.zeros_like(low), low)
+        if bit_width == 64:
+            return (left.astype(jnp.uint64) << 32) | right.astype(jnp.uint64)
+        return (left ^ right).astype(f"uint{bit_width}")
+
+    # a loop of two rounds keeps the words: XLA would rather encrypt again in every kernel that
+    # reads them, and is not stopped by an optimisation barrier on CPU
+    halves = jax.lax.map(one_half, jnp.asarray([0, half], jnp.uint32))
+    return halves.reshape(-1)[:size].reshape(shape)
 
 
 def _plain(key: UInt32[Array, " 2"]) -> Key[Array, ""]:
