@@ -7,6 +7,10 @@ by subtracting what came before it from the saved total. With s_i the features o
 dotted with their cotangents and R_i the same of all that lies behind it, background included,
   dL/dlogit_i = slope_i ((1 - a_i) T_i s_i - R_i),    dL/dfeatures_i = w_i g,
 which has no division, so it is finite at any logit.
+
+Form, by measurement on XLA:CPU: each array a loop carries is a kernel of its own that repeats all
+it depends on, so lanes carry no more than the next planes, the entry and the row of the table to
+read, and steps are not unrolled; alpha and features are one table, read by one gather.
 Source: Amanatides and Woo 1987 for the walk; planes are evaluated afresh rather than accumulated.
 """
 
@@ -43,8 +47,6 @@ class MarchConfig:
       is_eye_cell_skipped: the cell that holds the eye hides nothing.
       has_geometry: also gather axis weights, depth and median; they are zero otherwise.
       tile: side of the square of pixels walked together; 0 walks the whole image at once.
-      unroll: steps between two tests whether any lane is alive, forward; backward takes one
-        at a time, since several scatters in a row make XLA copy the table.
     """
 
     mode: AlphaMode = "solid"
@@ -53,46 +55,46 @@ class MarchConfig:
     is_eye_cell_skipped: bool = False
     has_geometry: bool = True
     tile: int = 64
-    unroll: int = 4
 
     def __post_init__(self) -> None:
         if self.mode not in ("solid", "beer"):
             raise ValueError(f'ray marching is for "solid" and "beer" alpha, got "{self.mode}"')
-        if self.near < 0 or not 0 <= self.stop < 0.5 or self.tile < 0 or self.unroll < 1:
-            raise ValueError("needed near >= 0, 0 <= stop < 0.5, tile >= 0, unroll >= 1")
+        if self.near < 0 or not 0 <= self.stop < 0.5 or self.tile < 0:
+            raise ValueError("needed near >= 0, 0 <= stop < 0.5, tile >= 0")
 
 
 class _Lanes(NamedTuple):
-    """Where the rays of a tile are; t per axis is that of the next plane."""
+    """Where the rays of a tile are."""
 
-    cell: Array
-    axis: Array
-    t: tuple[Array, ...]
-    plane: tuple[Array, ...]
+    plane: tuple[Array, ...]  # the next one of each axis
     t_in: Array
+    row: Array  # of the table: 3 * cell + entry axis; 0 outside the grid
     passing: Array
 
 
 class _Fixed(NamedTuple):
     """What does not change along a ray."""
 
+    eye: Array
     inverse: tuple[Array, ...]
     sign: tuple[Array, ...]
-    stride: tuple[Array, ...]
+    lower: tuple[Array, ...]  # of a cell: its index less that of the next plane
     t_out: Array
 
 
 class _Visit(NamedTuple):
     """One crossing per lane."""
 
-    cell: Array
-    axis: Array
+    row: Array
     t_in: Array
     chord: Array
     strength: Array
-    hidden: Array
     before: Array  # T before the crossing
     weight: Array
+
+    def is_along(self, axis: int) -> Array:
+        """Whether the cell was entered through an axis."""
+        return self.row % 3 == axis
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -113,8 +115,8 @@ def composite_march(
 
 
 def _forward(config, logits, probs, lit, eye, directions) -> Composite:
-    table = strength(config.mode, logits).reshape(-1)
-    features = axis_features(probs, lit, eye).reshape(3 * table.size, -1)
+    features = axis_features(probs, lit, eye)
+    table = _table(config, logits, features)
     shown_from_inside = _eye_features(probs, lit, eye)
     num_features = lit.shape[-1]
     tiles = split_tiles(directions, config.tile)
@@ -127,25 +129,19 @@ def _forward(config, logits, probs, lit, eye, directions) -> Composite:
             weight = crossing.weight
             colors = [total + weight * c for total, c in zip(colors, shown, strict=True)]
             if config.has_geometry:
-                axes = [total + weight * (crossing.axis == k) for k, total in enumerate(axes)]
+                axes = [total + weight * crossing.is_along(k) for k, total in enumerate(axes)]
                 depth = depth + weight * crossing.t_in
                 after = crossing.before - weight
                 is_half = (crossing.before > 0.5) & (after <= 0.5)
                 median = jnp.where(is_half, crossing.t_in, median)
             return colors, axes, depth, median
 
-        def look_up(crossing: _Visit) -> list[Array]:
-            rows = features.at[3 * crossing.cell + crossing.axis].get(mode="promise_in_bounds")
-            return [rows[:, i] for i in range(num_features)]
-
         sums = ([zero] * num_features, [zero] * 3, zero, jnp.full_like(zero, jnp.inf))
-        lanes, fixed, first = _begin(config, logits.shape, table, eye, directions)
-        inside = [
-            shown_from_inside[:, i][entry_face(first.axis, directions)] for i in range(num_features)
-        ]
-        sums = visit(sums, first, inside)
-        loop = _loop(config, table, lambda s, crossing: visit(s, crossing, look_up(crossing)))
-        lanes, (colors, axes, depth, median) = loop(lanes, fixed, sums)
+        lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
+        sums = visit(sums, first, [shown_from_inside[:, i][face] for i in range(num_features)])
+        lanes, (colors, axes, depth, median) = _walk(
+            config, logits.shape, table, lanes, fixed, sums, visit
+        )
         return Composite(jnp.stack(colors, -1), lanes.passing, jnp.stack(axes, -1), depth, median)
 
     gathered = jax.lax.map(one_tile, tiles)
@@ -160,10 +156,8 @@ def _forward_saving(config, logits, probs, lit, eye, directions):
 
 def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
     logits, probs, lit, eye, directions, out = residuals
-    table = strength(config.mode, logits).reshape(-1)
-    features, pull_features = jax.vjp(
-        lambda p, l: axis_features(p, l, eye).reshape(3 * table.size, -1), probs, lit
-    )
+    features, pull_features = jax.vjp(lambda p, l: axis_features(p, l, eye), probs, lit)
+    table = _table(config, logits, features)
     shown_from_inside, pull_inside = jax.vjp(lambda p, l: _eye_features(p, l, eye), probs, lit)
     num_features = lit.shape[-1]
     total = jnp.sum(out.features * cotangent.features, -1)
@@ -183,7 +177,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
         def pull(behind: Array, crossing: _Visit, shown: list[Array]) -> tuple[Array, Array, Array]:
             value = sum(c * g for c, g in zip(shown, g_color, strict=True))
             if config.has_geometry:
-                along = [jnp.where(crossing.axis == k, g_axis[:, k], 0.0) for k in range(3)]
+                along = [jnp.where(crossing.is_along(k), g_axis[:, k], 0.0) for k in range(3)]
                 value = value + sum(along) + g_depth * crossing.t_in
             behind = behind - crossing.weight * value
             slope = alpha_slope(config.mode, crossing.strength, crossing.chord)
@@ -192,38 +186,36 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
             d_shown = jnp.stack([crossing.weight * g for g in g_color], -1)
             return behind, d_logit, d_shown
 
-        def visit(carry: tuple, crossing: _Visit) -> tuple:
+        def visit(carry: tuple, crossing: _Visit, shown: list[Array]) -> tuple:
             behind, table_grad = carry
-            rows = features.at[3 * crossing.cell + crossing.axis].get(mode="promise_in_bounds")
-            shown = [rows[:, i] for i in range(num_features)]
             behind, d_logit, d_shown = pull(behind, crossing, shown)
-            update = jnp.concatenate([d_shown, d_logit[:, None]], -1)
-            table_grad = table_grad.at[3 * crossing.cell + crossing.axis].add(
-                update, mode="promise_in_bounds"
+            update = jnp.concatenate([d_logit[:, None], d_shown], -1)
+            table_grad = table_grad.at[crossing.row].add(
+                update, mode="promise_in_bounds", wrap_negative_indices=False
             )
             return behind, table_grad
 
         table_grad, inside_grad, eye_logit_grad = carry
-        lanes, fixed, first = _begin(config, logits.shape, table, eye, directions)
-        face = entry_face(first.axis, directions)
+        lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
         inside = [shown_from_inside[:, i][face] for i in range(num_features)]
         behind, d_logit, d_shown = pull(behind, first, inside)
         inside_grad += jax.nn.one_hot(face, 6, dtype=d_shown.dtype).T @ d_shown
         eye_logit_grad += jnp.sum(d_logit)
-        loop = _loop(dataclasses.replace(config, unroll=1), table, visit)
-        _, (_, table_grad) = loop(lanes, fixed, (behind, table_grad))
+        _, (_, table_grad) = _walk(
+            config, logits.shape, table, lanes, fixed, (behind, table_grad), visit
+        )
         return (table_grad, inside_grad, eye_logit_grad), None
 
     zeros = (
-        jnp.zeros((3 * table.size, num_features + 1), features.dtype),
+        jnp.zeros_like(table),
         jnp.zeros((6, num_features), features.dtype),
         jnp.zeros((), features.dtype),
     )
     (table_grad, inside_grad, eye_logit_grad), _ = jax.lax.scan(one_tile, zeros, tiles)
-    d_logits = table_grad[:, -1].reshape(table.size, 3).sum(-1).reshape(logits.shape)
+    d_logits = table_grad[:, 0].reshape(*logits.shape, 3).sum(-1)
     here = jnp.clip(eye_cell(eye), 0, jnp.array(logits.shape) - 1)
     d_logits = d_logits.at[tuple(here)].add(eye_logit_grad)
-    d_probs, d_lit = pull_features(table_grad[:, :-1])
+    d_probs, d_lit = pull_features(table_grad[:, 1:].reshape(features.shape))
     d_probs_inside, d_lit_inside = pull_inside(inside_grad)
     return (
         d_logits,
@@ -243,43 +235,47 @@ def _eye_features(probs: Array, lit: Array, eye: Array) -> Array:
     return jnp.einsum("m,mkf->kf", probs[tuple(here)], lit)
 
 
+def _table(config: MarchConfig, logits: Array, features: Array) -> Array:
+    """What a crossing reads, [3 cells, 1 + f]: the strength of the cell, and its features as seen
+    through the entry axis."""
+    strengths = jnp.broadcast_to(
+        strength(config.mode, logits)[..., None, None], (*logits.shape, 3, 1)
+    )
+    return jnp.concatenate([strengths, features], axis=-1).reshape(3 * logits.size, -1)
+
+
 def _begin(config: MarchConfig, shape, table: Array, eye: Array, directions: Array):
-    """Puts lanes at the first cell after the eye's own, whose crossing is returned."""
+    """Puts lanes at the first cell after the eye's own, whose crossing and face are returned."""
     first = start(shape, config.near, eye, directions)
     is_up = first.inverse > 0
-    inverse = tuple(first.inverse[:, k] for k in range(3))
-    sign = tuple(jnp.where(is_up[:, k], 1.0, -1.0).astype(directions.dtype) for k in range(3))
-    stride = tuple(
-        jnp.where(is_up[:, k], s, -s).astype(jnp.int32)
-        for k, s in enumerate((shape[1] * shape[2], shape[2], 1))
+    dtype = directions.dtype
+    fixed = _Fixed(
+        eye,
+        tuple(first.inverse[:, k] for k in range(3)),
+        tuple(jnp.where(is_up[:, k], 1.0, -1.0).astype(dtype) for k in range(3)),
+        tuple(jnp.where(is_up[:, k], -1.0, 0.0).astype(dtype) for k in range(3)),
+        first.t_out,
     )
-    fixed = _Fixed(inverse, sign, stride, first.t_out)
-    plane = tuple(first.cell[:, k].astype(directions.dtype) + is_up[:, k] for k in range(3))
-    t = tuple((plane[k] - eye[k]) * inverse[k] for k in range(3))
-    cell = (first.cell[:, 0] * shape[1] + first.cell[:, 1]) * shape[2] + first.cell[:, 2]
-    lanes = _Lanes(cell, first.axis, t, plane, first.t_in, jnp.ones_like(first.t_in))
-    is_inside = first.is_eye_cell & (first.t_in < first.t_out)
+    plane = tuple(first.cell[:, k].astype(dtype) + is_up[:, k] for k in range(3))
+    is_open = first.t_in < first.t_out
+    row = jnp.where(is_open, _row(shape, fixed, plane, first.axis), 0)
+    lanes = _Lanes(plane, first.t_in, row, jnp.ones_like(first.t_in))
+    is_inside = first.is_eye_cell & is_open
     hides = is_inside & (not config.is_eye_cell_skipped)
-    lanes, crossing = _visit(config, lanes, hides, table[cell])
-    moved = _advance(lanes, fixed, eye)
+    moved, crossing = _step(config, shape, table[row, 0], lanes, fixed, hides)
     lanes = jax.tree.map(lambda a, b: jnp.where(is_inside, a, b), moved, lanes)
-    return lanes, (fixed, eye), crossing
+    return lanes, fixed, crossing, entry_face(first.axis, directions)
 
 
-def _visit(config: MarchConfig, lanes: _Lanes, is_open: Array, strengths: Array):
-    leave = jnp.minimum(jnp.minimum(lanes.t[0], lanes.t[1]), lanes.t[2])
+def _step(config: MarchConfig, shape, strengths: Array, lanes: _Lanes, fixed: _Fixed, is_open):
+    """Crosses the cell and enters the next; equal planes are taken z first, so that x names the
+    entry."""
+    tx, ty, tz = ((plane - fixed.eye[k]) * fixed.inverse[k] for k, plane in enumerate(lanes.plane))
+    leave = jnp.minimum(jnp.minimum(tx, ty), tz)
     chord = jnp.where(is_open, jnp.maximum(leave - lanes.t_in, 0.0), 0.0)
     hidden = jnp.where(chord > 0, alpha(config.mode, strengths, chord), 0.0)
     weight = lanes.passing * hidden
-    crossing = _Visit(
-        lanes.cell, lanes.axis, lanes.t_in, chord, strengths, hidden, lanes.passing, weight
-    )
-    return lanes._replace(passing=lanes.passing - weight), crossing
-
-
-def _advance(lanes: _Lanes, fixed: _Fixed, eye: Array) -> _Lanes:
-    """Steps into the next cell; equal planes are taken z first, so that x names the entry."""
-    tx, ty, tz = lanes.t
+    crossing = _Visit(lanes.row, lanes.t_in, chord, strengths, lanes.passing, weight)
     is_z = (tz <= tx) & (tz <= ty)
     is_y = ~is_z & (ty <= tx)
     moves = (~is_z & ~is_y, is_y, is_z)
@@ -287,37 +283,27 @@ def _advance(lanes: _Lanes, fixed: _Fixed, eye: Array) -> _Lanes:
     plane = tuple(
         jnp.where(moves[k], lanes.plane[k] + fixed.sign[k], lanes.plane[k]) for k in range(3)
     )
-    t = tuple((plane[k] - eye[k]) * fixed.inverse[k] for k in range(3))
-    stride = jnp.where(is_z, fixed.stride[2], jnp.where(is_y, fixed.stride[1], fixed.stride[0]))
-    return _Lanes(
-        lanes.cell + stride, axis, t, plane, jnp.minimum(jnp.minimum(tx, ty), tz), lanes.passing
-    )
+    row = jnp.where(leave < fixed.t_out, _row(shape, fixed, plane, axis), 0)
+    return _Lanes(plane, leave, row, lanes.passing - weight), crossing
 
 
-def _loop(config: MarchConfig, table: Array, visit):
-    """Repeats look, visit, advance until no lane is inside the grid and still sees something."""
+def _row(shape, fixed: _Fixed, plane: tuple[Array, ...], axis: Array) -> Array:
+    x, y, z = ((p + lower).astype(jnp.int32) for p, lower in zip(plane, fixed.lower, strict=True))
+    return 3 * ((x * shape[1] + y) * shape[2] + z) + axis
 
-    def run(lanes: _Lanes, fixed_and_eye: tuple[_Fixed, Array], carry):
-        fixed, eye = fixed_and_eye
 
-        def step(state):
-            lanes, carry = state
-            is_open = lanes.t_in < fixed.t_out
-            lanes = lanes._replace(cell=jnp.where(is_open, lanes.cell, 0))
-            strengths = table.at[lanes.cell].get(mode="promise_in_bounds")
-            lanes, crossing = _visit(config, lanes, is_open, strengths)
-            carry = visit(carry, crossing)
-            return _advance(lanes, fixed, eye), carry
+def _walk(config: MarchConfig, shape, table: Array, lanes: _Lanes, fixed: _Fixed, carry, visit):
+    """Crosses cells until no lane is inside the grid and still sees something."""
 
-        def body(state):
-            for _ in range(config.unroll):
-                state = step(state)
-            return state
+    def body(state):
+        lanes, carry = state
+        read = table.at[lanes.row].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        is_open = lanes.t_in < fixed.t_out
+        lanes, crossing = _step(config, shape, read[:, 0], lanes, fixed, is_open)
+        return lanes, visit(carry, crossing, [read[:, i] for i in range(1, table.shape[1])])
 
-        def is_any_alive(state):
-            lanes, _ = state
-            return jnp.any((lanes.t_in < fixed.t_out) & (lanes.passing > config.stop))
+    def is_any_alive(state):
+        lanes, _ = state
+        return jnp.any((lanes.t_in < fixed.t_out) & (lanes.passing > config.stop))
 
-        return jax.lax.while_loop(is_any_alive, body, (lanes, carry))
-
-    return run
+    return jax.lax.while_loop(is_any_alive, body, (lanes, carry))
