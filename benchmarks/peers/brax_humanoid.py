@@ -29,7 +29,9 @@ def make(num_envs: int, length: int) -> tuple[Callable[..., Any], Callable[..., 
         raise ImportError(f"pip install brax ({error})") from error
     env = envs.get_environment("humanoid", backend="mjx")
     wrapped = training.wrap(env, episode_length=1000)
-    state = jax.jit(wrapped.reset)(jax.random.split(jax.random.key(0), num_envs))
+    # its wrappers know old-style keys only
+    keys = jax.random.key_data(jax.random.split(jax.random.key(0), num_envs))
+    state = jax.jit(wrapped.reset)(keys)
     action = jnp.zeros((num_envs, env.action_size))
 
     def environment(state: Any) -> Any:

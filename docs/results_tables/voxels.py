@@ -43,7 +43,33 @@ def voxels_samplers_table() -> str:
     return "\n".join([cells.table(head, rows), "", *(said or ["No verdict is beyond chance."])])
 
 
+def voxels_training_table() -> str:
+    """Hidden worlds found again, and what words do to a world."""
+    found = cells.read("voxels_training_cpu")
+    rows = [
+        [
+            f"`{guide}`",
+            str(row["seed"]),
+            f"{100 * row['visible_right']:.1f} %",
+            f"{row['psnr']:.1f}",
+            f"{row['export_gap']:.1f}",
+            f"{row['seconds']:.0f}",
+        ]
+        for guide in ("target", "mixture")
+        for row in found[guide]
+    ]
+    head = ["guidance", "world", "visible cells right", "PSNR (dB)", "export gap (dB)", "s in all"]
+    words = [
+        [f"{row['prompt']}", *(f"{a:+.2f} to {b:+.2f}" for a, b in row["critic"].values())]
+        for row in found["tiny"]
+    ]
+    names = list(found["tiny"][0]["critic"])
+    second = cells.table(["prompt for `tiny`", *(f"critic's {name}" for name in names)], words)
+    return f"{cells.table(head, rows)}\n\n{second}"
+
+
 TABLES = {
+    "voxels_training": voxels_training_table,
     "voxels_samplers": voxels_samplers_table,
     "voxels": voxels_table,
 }
