@@ -40,8 +40,8 @@ class MotionCommand:
     clip: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="PATH|builtin:NAME ...", help_behavior_hint="")
     ] = ()
-    """Motions: CSV, npz or DeepMimic text files, builtin:stand, wave, squat, step, hard, jump or mix, or
-    one .json manifest. Default: builtin:squat builtin:step."""
+    """Motions: CSV, npz or DeepMimic text files, builtin:stand, wave, squat, step, hard, jump or
+    mix, or one .json manifest. Default: builtin:squat builtin:step."""
     robot: OptionalStr = None
     """humanoid (default), g1 (needs the extra g1), or the path of an MJCF file."""
     sampler: OptionalStr = None
