@@ -38,19 +38,15 @@ class Viewer:
         posed = run.setup.scene.train
         poses = np.asarray(posed.cameras.camera_to_world, np.float64)
         self._server.scene.set_up_direction(tuple(poses[:, :3, 1].mean(axis=0)))
-        self._start = camera_paths.orbit(posed, num_frames=1)
         self._target = camera_paths.looked_at(poses)
         self._moved: dict[int, threading.Event] = {}
         gui = self._server.gui
         self._step = gui.add_text("step", str(run.step), disabled=True)
         self._shown = gui.add_dropdown("picture", PICTURES, initial_value=PICTURES[0])
         self._shown.on_update(lambda _: self._redraw())
-        self._cameras = gui.add_dropdown(
-            "cameras", viewer_frusta.MODES, initial_value=viewer_frusta.MODES[0]
-        )
+        self._cameras = gui.add_dropdown("cameras", viewer_frusta.MODES, initial_value="none")
         self._frusta = Frusta(self._server, lambda: self._run, self._lock)
         self._cameras.on_update(lambda _: self._frusta.show(self._cameras.value))
-        self._frusta.show(self._cameras.value)
         self._server.on_client_connect(self._welcome)
 
     def stop(self) -> None:
@@ -113,9 +109,11 @@ class Viewer:
 
     def _welcome(self, client: Any) -> None:
         posed: PosedImages = self._run.setup.scene.train
-        pose = np.asarray(self._start.camera_to_world[0], np.float64)
+        # a place that was photographed: between the cameras a field may know nothing yet
+        pose = np.asarray(posed.cameras.camera_to_world[0], np.float64)
+        distance = np.linalg.norm(self._target - pose[:3, 3])
         client.camera.position = tuple(pose[:3, 3])
-        client.camera.look_at = tuple(self._target)
+        client.camera.look_at = tuple(pose[:3, 3] - distance * pose[:3, 2])
         client.camera.fov = float(
             2 * np.arctan(0.5 * posed.rows / float(posed.cameras.focal[0, 1]))
         )

@@ -53,6 +53,8 @@ class Frusta:
                 fov=float(2 * np.arctan(0.5 * posed.rows / focal)),
                 aspect=posed.cols / posed.rows,
                 scale=size,
+                thickness=0.02 * size,
+                color=(110, 110, 110),
                 image=image,
                 wxyz=wxyz,
                 position=position,
