@@ -131,6 +131,11 @@ def _compared(name: str) -> str:
     return "\n".join([cells.table(head, rows), "", *(clear or ["No verdict is beyond chance."])])
 
 
+def nerf_captures_table() -> str:
+    """The default against uniform draws on the other captures."""
+    return _compared("nerf_captures_cpu")
+
+
 def nerf_depth_table() -> str:
     """Presets of depth guidance on an RGB-D scan."""
     rows = []
@@ -160,5 +165,6 @@ TABLES = {
     "nerf_samplers": nerf_samplers_table,
     "nerf_ablation": nerf_ablation_table,
     "nerf_weights": nerf_weights_table,
+    "nerf_captures": nerf_captures_table,
     "nerf_depth": nerf_depth_table,
 }
