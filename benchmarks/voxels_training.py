@@ -68,7 +68,7 @@ def main(flags: Flags) -> None:
             row |= {name: final[name] for name in ("critic",) if name in final}
             print(guide, row, flush=True)
             values[guide].append(row)
-    measuring.write("voxels_training", values)
+        measuring.write("voxels_training", values)
 
 
 if __name__ == "__main__":
