@@ -22,7 +22,7 @@ import tyro
 from benchmarks import measuring
 
 _PROMPTS = ("snow", "lake")
-_KEPT = ("visible_right", "num_visible", "psnr", "psnr_exported", "export_gap")
+_KEPT = ("visible_right", "num_visible", "psnr", "psnr_exported", "export_gap", "critic")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,6 @@ def main(flags: Flags) -> None:
             final = summary["final"]
             row = {**chosen, "steps": summary["steps"], "seconds": summary["seconds"]}
             row |= {name: final[name] for name in _KEPT if name in final}
-            row |= {name: final[name] for name in ("critic",) if name in final}
             print(guide, row, flush=True)
             values[guide].append(row)
         measuring.write("voxels_training", values)

@@ -75,9 +75,10 @@ def wait_until_seen(address, folder, is_right, *, height=600):
             assert time.monotonic() < end, f"not seen in {PATIENCE} s: {address}"
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=5) as pages:
-                    page = next(p for p in json.load(pages) if p["type"] == "page")
-                break
-        with connect(page["webSocketDebuggerUrl"], max_size=2**26) as tab:
+                    found = [page for page in json.load(pages) if page["type"] == "page"]
+                if found:
+                    break
+        with connect(found[0]["webSocketDebuggerUrl"], max_size=2**26) as tab:
             while True:
                 tab.send(json.dumps({"id": 1, "method": "Page.captureScreenshot"}))
                 answer = json.loads(tab.recv(timeout=PATIENCE))
@@ -114,7 +115,7 @@ def test_a_block_world_is_seen_in_its_colours(tmp_path):
         wait_until_seen(address, tmp_path, is_right)
 
 
-def test_a_run_is_seen_as_it_is_rendered(finished, tmp_path):
+def test_a_run_is_drawn_behind_the_controls(finished, tmp_path):
     pytest.importorskip("viser")
 
     def is_right(picture):
