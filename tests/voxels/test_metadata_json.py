@@ -80,6 +80,7 @@ def changed(document, change):
         (lambda v: v.update(viewMatrix=np.diag([1.0, 1, -1, 1]).ravel().tolist()), "left-handed"),
         (lambda v: v.update(position=[0.0, 0.0, 0.0]), "puts the camera at"),
         (lambda v: v.update(projectionMatrix=list(np.eye(4).ravel())), "not an OpenGL"),
+        (lambda v: v["projectionMatrix"].__setitem__(5, 1e-320), r"views\[0\]: focal lengths"),
         (lambda v: v["intrinsics"].update(near=9.0, far=1.0), "near < far"),
         (lambda v: v.update(viewMatrix=None, forward=None), "no \\['forward'\\]"),
         (lambda v: v.update(viewMatrix=[float("inf")] * 16), "not finite"),

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scenes.cameras import Cameras, make_cameras
+from scenes.formats.intrinsics import Intrinsics, check_intrinsics
 from scenes.formats.json_files import can_be_name, read_json_value
 
 DEFAULT_NEAR, DEFAULT_FAR = 0.1, 500.0
@@ -84,8 +85,7 @@ def parse_views(document: Any, folder: pathlib.Path) -> CapturedViews:
             raise ValueError(f"{where} must be an object")
         poses.append(_pose(view, where))
         focal, principal = _intrinsics(view, where, rows, cols)
-        if not (np.all((focal > 0) & (focal < _LARGEST)) and np.all(abs(principal) < _LARGEST)):
-            raise ValueError(f"{where}: focal lengths must be positive, got {focal.tolist()}")
+        check_intrinsics(Intrinsics(focal, principal, np.zeros(8), np.array([cols, rows])), where)
         focals.append(focal)
         principals.append(principal)
         intrinsics = view.get("intrinsics")
@@ -199,7 +199,7 @@ def _intrinsics(
     if not isinstance(intrinsics, dict) or intrinsics.get("fovYDegrees") is None:
         raise ValueError(f"{where} needs projectionMatrix, or intrinsics.fovYDegrees")
     angle = _number(intrinsics, "fovYDegrees", f"{where}.intrinsics", 60.0)
-    if not 0 < angle < 180:
+    if not 1e-6 < angle < 180 - 1e-6:
         raise ValueError(f"{where}.intrinsics.fovYDegrees must lie in (0, 180), got {angle}")
     aspect = _number(intrinsics, "aspect", f"{where}.intrinsics", cols / rows)
     if not 1e-6 < aspect < 1e6:
