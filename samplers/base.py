@@ -81,16 +81,9 @@ def bind(
     sample: Callable[..., Draw],
     update: Callable[..., State],
     probabilities: Callable[..., Float[Array, "..."]] | None = None,
-    *,
-    takes_mask: bool | None = None,
 ) -> Sampler[State]:
-    """Binds a module's functions to a config; the body of every `make`.
-
-    Args:
-      takes_mask: whether `init` knows masks with this config; None: when it has that parameter.
-    """
-    if takes_mask is None:
-        takes_mask = "mask" in inspect.signature(init).parameters
+    """Binds a module's functions to a config; the body of every `make`."""
+    takes_mask = "mask" in inspect.signature(init).parameters
 
     def bound_init(
         key: Key[Array, ""], *data: Any, mask: Bool[Array, "..."] | None = None

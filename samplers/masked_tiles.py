@@ -9,6 +9,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from . import pyramid
@@ -44,6 +45,22 @@ def allow(grid: TileGrid, mask: Bool[Array, "..."] | None) -> AllowedPixels | No
     return AllowedPixels(inside, pyramid.build(jnp.sum(inside, axis=1, dtype=jnp.float32)))
 
 
+def allow_whole(grid: TileGrid, mask: Bool[Array, "..."] | None) -> AllowedPixels | None:
+    """Keeps the tiles of which a mask allows every pixel; None stays None.
+
+    Raises:
+      ValueError: for a mask of another size, or when no tile is left.
+    """
+    allowed = allow(grid, mask)
+    if allowed is None:
+        return None
+    is_whole = jnp.min(allowed.inside, axis=1) > 0
+    if not isinstance(mask, Tracer) and not bool(jnp.any(is_whole)):
+        raise ValueError(f"the mask leaves no whole tile of {grid.tile} x {grid.tile} pixels")
+    inside = jnp.where(is_whole[:, None], allowed.inside, 0)
+    return AllowedPixels(inside, pyramid.build(jnp.where(is_whole, grid.tile**2, 0.0)))
+
+
 @dataclasses.dataclass(frozen=True)
 class MaskedTiles:
     """A grid of tiles and what a mask leaves of it; made where needed, never stored."""
@@ -57,6 +74,15 @@ class MaskedTiles:
         if self.allowed is None:
             return self.grid.num_pixels
         return pyramid.total(self.allowed.counts)
+
+    def is_allowed(self, pixels: PixelIndex) -> Bool[Array, " n"]:
+        """Says which pixels may be drawn."""
+        if self.allowed is None:
+            return jnp.ones(pixels.view.shape, bool)
+        side = self.grid.tile
+        inside = pixels.row % side * side + pixels.col % side
+        flags = self.allowed.inside.at[self.grid.tile_of(pixels), inside]
+        return flags.get(mode="promise_in_bounds") > 0
 
     def area(self, index: Int[Array, "*n"]) -> Float[Array, "*n"]:
         """Gives the pixels of tiles that may be drawn."""

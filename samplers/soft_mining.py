@@ -14,6 +14,9 @@ Presets:
 * `corrected` ties a = κ b^2 / 2 in pixel units, reflects at the borders, draws its uniform slots at
   random, and lets respawned slots change image.
 
+With a mask, a slot that comes to a forbidden pixel starts afresh at an allowed one, all equally
+likely.
+
 It needs the derivative of the loss with respect to the pixel's place (`Feedback.grad`, per uv),
 which costs a backward pass through the camera; `spatial` reaches the same aim without one.
 
@@ -25,11 +28,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
-from . import corrections, priors
-from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, usable_rows
-from .pixels import PixelCoord
+from . import corrections, masked_tiles, priors, pyramid
+from .base import (
+    Draw,
+    Feedback,
+    Sampler,
+    bind,
+    check_at_least,
+    check_fraction,
+    check_mask,
+    usable_rows,
+)
+from .masked_tiles import AllowedPixels, MaskedTiles
+from .pixels import PixelCoord, pixel_indices
 from .tiles import TileGrid
 
 
@@ -101,6 +114,7 @@ class SoftMiningState(NamedTuple):
       drift: last gradient of the log loss with respect to uv.
       edges: per image the cumulative edge strength of its tiles.
       step: updates seen.
+      allowed: what a mask allows; None: every pixel.
     """
 
     view: Int[Array, " n"]
@@ -109,23 +123,32 @@ class SoftMiningState(NamedTuple):
     drift: Float[Array, "n 2"]
     edges: Float[Array, "views tiles"]
     step: Int[Array, ""]
+    allowed: AllowedPixels | None = None
 
 
 def init(
     config: SoftMiningConfig,
     key: Key[Array, ""],
     images: UInt8[Array, "views rows cols channels"],
+    *,
+    mask: Bool[Array, "..."] | None = None,
 ) -> SoftMiningState:
     """Starts at uniform places, slots shared out evenly over the images.
 
+    Args:
+      mask: False marks pixels that are never drawn.
     Raises:
-      ValueError: when the images have another size than the settings say.
+      ValueError: when the images or the mask have another size than the settings say, or the mask
+        forbids everything.
     """
     expected = (config.num_views, config.rows, config.cols)
     if images.shape[:3] != expected:
         raise ValueError(f"soft_mining needs images {expected}, got {images.shape}")
     n = config.batch_size
     edges = jnp.clip(priors.edge_strength(images), 1e-5, 1.0)
+    if mask is not None:
+        check_mask(mask, config.grid.num_pixels)
+        edges = jnp.where(mask.reshape(edges.shape), edges, 0.0)
     per_tile = config.grid.mean_inside(edges).reshape(config.num_views, -1)
     per_tile = per_tile * config.grid.areas().reshape(per_tile.shape)
     return SoftMiningState(
@@ -135,6 +158,7 @@ def init(
         drift=jnp.zeros((n, 2), jnp.float32),
         edges=jnp.cumsum(per_tile, axis=1),
         step=jnp.zeros((), jnp.int32),
+        allowed=masked_tiles.allow(config.grid, mask),
     )
 
 
@@ -170,6 +194,14 @@ def sample(config: SoftMiningConfig, key: Key[Array, ""], state: SoftMiningState
     is_on_edge = is_restart if config.is_released else is_restart & ~is_uniform
     uv = jnp.clip(jnp.where(is_on_edge[:, None], on_edge, uv), 0.0, 1.0)
     is_known = is_seen & ~is_uniform & ~is_on_edge
+    if state.allowed is not None:
+        tiles = MaskedTiles(config.grid, state.allowed)
+        pixels = pixel_indices(PixelCoord(view, uv), config.rows, config.cols)
+        is_allowed = tiles.is_allowed(pixels)
+        other = _any_allowed(config, tiles, jax.random.fold_in(key, 4))
+        view = jnp.where(is_allowed, view, other.view)
+        uv = jnp.where(is_allowed[:, None], uv, other.uv)
+        is_known = is_known & is_allowed
     fallback = jnp.sum(jnp.where(is_seen, state.loss, 0.0)) / jnp.maximum(jnp.sum(is_seen), 1)
     loss = jnp.where(is_known, state.loss, jnp.where(fallback > 0, fallback, 1.0))
     ramp = jnp.clip(state.step / max(config.softness_steps, 1), 0.0, 1.0)
@@ -199,12 +231,11 @@ def update(
     loss = jnp.minimum(jnp.where(usable, feedback.value, 0.0), 1e18)
     gradient = jnp.where(usable[:, None], feedback.grad, 0.0)
     drift = jnp.clip(gradient / jnp.maximum(loss, 1e-8)[:, None], -1e4, 1e4)
-    return SoftMiningState(
+    return state._replace(
         view=draw.items.view,
         uv=draw.items.uv,
         loss=jnp.where(usable, loss, -1.0),
         drift=drift,
-        edges=state.edges,
         step=state.step + 1,
     )
 
@@ -232,6 +263,17 @@ def _move(
     sigma = config.noise_pixels / sides
     step = 0.5 * config.concentration * sigma**2 * state.drift
     return state.uv + jnp.clip(step, -0.25, 0.25) + sigma * noise
+
+
+def _any_allowed(config: SoftMiningConfig, tiles: MaskedTiles, key: Key[Array, ""]) -> PixelCoord:
+    """Draws a place in the middle of an allowed pixel for every slot, all pixels equally likely."""
+    assert tiles.allowed is not None
+    descent = pyramid.num_words(tiles.allowed.counts)
+    words = jax.random.bits(key, (descent + 5, config.batch_size), jnp.uint32)
+    tile = tiles.any_tile(words[:descent], words[descent : descent + 3])
+    pixels = tiles.pixel_inside(tile, words[descent + 3 :])
+    xy = jnp.stack([pixels.col, pixels.row], axis=-1).astype(jnp.float32) + 0.5
+    return PixelCoord(pixels.view, xy / jnp.array([[config.cols, config.rows]], jnp.float32))
 
 
 def _edge_places(

@@ -11,8 +11,8 @@ With a mask, area and N count the pixels it allows and the others are never draw
 Options:
 * `smoothing` spreads a tile's weight to its 8 neighbours (binomial kernel, mirrored at borders and
   kept where a neighbour has no pixel to draw);
-* `patch` returns whole tiles as patches of tile x tile pixels, for losses that need neighbours, and
-  takes no mask;
+* `patch` returns whole tiles as patches of tile x tile pixels, for losses that need neighbours; a
+  mask then leaves the tiles it allows as a whole;
 * `prior` adds a fixed share μ from the images: "edges", or "change" from frame to frame;
 * `forget_steps` lets scores drift back to average where nothing has been drawn for long.
 
@@ -163,10 +163,11 @@ def init(
       mask: False marks pixels that are never drawn.
     Raises:
       ValueError: when a prior is asked for without images, these or the mask have another size, or
-        the mask forbids everything.
+        the mask forbids everything (with patches: leaves no whole tile).
     """
     del key
-    tiles = MaskedTiles(config.grid, masked_tiles.allow(config.grid, mask))
+    allow = masked_tiles.allow_whole if config.patch else masked_tiles.allow
+    tiles = MaskedTiles(config.grid, allow(config.grid, mask))
     grid = tiles.grid
     prior = None
     if config.prior != "none":
@@ -267,7 +268,7 @@ def update(
 
 def make(config: SpatialConfig) -> Sampler[SpatialState]:
     """Binds the config."""
-    return bind(config, init, sample, update, probabilities, takes_mask=not config.patch)
+    return bind(config, init, sample, update, probabilities)
 
 
 def tile_scores(

@@ -10,7 +10,7 @@ import numpy as np
 from samplers.base import Feedback
 from samplers.depth_guided import RayQuery
 from samplers.motion_bins import MotionTime, bin_of
-from samplers.pixels import PixelCoord, PixelIndex, index_from_pixels
+from samplers.pixels import PixelCoord, PixelIndex, index_from_pixels, pixel_indices
 from samplers.registry import ENTRIES, make_ray_sampler, make_sampler
 
 VIEWS, ROWS, COLS, BATCH = 3, 12, 20, 64
@@ -81,8 +81,8 @@ def trained(name, steps=6):
 
 def flat_index(name, items):
     """The number of each item drawn, as `probabilities` counts them."""
-    if isinstance(items, PixelIndex):
-        return np.asarray(index_from_pixels(items, ROWS, COLS))
+    if isinstance(items, PixelIndex | PixelCoord):
+        return np.asarray(index_from_pixels(pixel_indices(items, ROWS, COLS), ROWS, COLS))
     if isinstance(items, MotionTime):
         return np.asarray(bin_of(trained(name)[1].layout, items))
     return np.asarray(items)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import masked_tiles, spatial, stratified
+from samplers import epochs, masked_tiles, soft_mining, spatial, stratified
 from samplers.base import Feedback
 from samplers.masked_tiles import MaskedTiles
-from samplers.pixels import index_from_pixels
+from samplers.pixels import index_from_pixels, pixel_indices
 from samplers.registry import make_ray_sampler
 from samplers.resampling import resample_state
 from samplers.tiles import TileGrid
@@ -109,11 +109,23 @@ def test_a_mask_of_ones_changes_no_probability():
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
-def test_patches_take_no_mask():
-    config = spatial.SpatialConfig(num_views=1, rows=8, cols=8, batch_size=16, tile=4, patch=True)
-    assert not spatial.make(config).takes_mask
-    with pytest.raises(ValueError, match="takes no mask"):
-        spatial.make(config).init(jax.random.key(0), mask=jnp.ones((1, 8, 8), bool))
+def test_patches_are_tiles_that_a_mask_allows_as_a_whole():
+    config = spatial.SpatialConfig(num_views=2, rows=8, cols=12, batch_size=64, tile=4, patch=True)
+    sampler = spatial.make(config)
+    mask = np.ones((2, 8, 12), bool)
+    mask[0, 3, 5] = mask[1, :4] = False
+    state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
+    whole = mask.reshape(2, 2, 4, 3, 4).all(axis=(2, 4)).repeat(4, axis=1).repeat(4, axis=2)
+    for seed in range(20):
+        draw = sampler.sample(jax.random.key(seed), state)
+        flat = np.asarray(index_from_pixels(draw.items, 8, 12))
+        assert whole.reshape(-1)[flat].all()
+        state = sampler.update(state, draw, Feedback(jnp.asarray(flat % 7, jnp.float32)))
+    probs = np.asarray(sampler.probabilities(state))
+    assert np.all((probs > 0) == whole)
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
+    with pytest.raises(ValueError, match="no whole tile of 4 x 4"):
+        sampler.init(jax.random.key(0), mask=jnp.asarray(mask & (np.indices((8, 12))[1] % 4 > 0)))
 
 
 @pytest.mark.parametrize("batch_size", [7, 100, 300])
@@ -164,3 +176,31 @@ def test_masks_are_not_resampled():
     state = sampler.init(jax.random.key(0), mask=jnp.asarray(some_mask()))
     with pytest.raises(ValueError, match="a mask is not resampled"):
         resample_state(sampler, state, sampler)
+
+
+@pytest.mark.parametrize("batch_size", [7, 60])
+def test_an_epoch_is_every_allowed_item_once(batch_size):
+    mask = np.arange(50) % 3 == 0
+    sampler = epochs.make(epochs.EpochsConfig(num_items=50, batch_size=min(batch_size, 50)))
+    state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
+    drawn = []
+    while len(drawn) < 170:
+        draw = sampler.sample(jax.random.key(1), state)
+        drawn += np.asarray(draw.items).tolist()
+        state = sampler.update(state, draw, Feedback(jnp.ones(len(draw.items))))
+        assert (int(state.epoch), int(state.position)) == divmod(len(drawn), 17)
+    for part in np.asarray(drawn[:170]).reshape(10, 17):
+        np.testing.assert_array_equal(np.sort(part), np.flatnonzero(mask))
+
+
+def test_uniform_slots_of_soft_mining_are_uniform_over_what_is_allowed():
+    mask = some_mask()
+    config = soft_mining.SoftMiningConfig(**SIZES | {"batch_size": 500}, uniform_fraction=1.0)
+    sampler = soft_mining.make(config)
+    images = jnp.zeros((2, 10, 13, 3), jnp.uint8)
+    state = sampler.init(jax.random.key(0), images, mask=jnp.asarray(mask))
+    sample, counts = jax.jit(sampler.sample), np.zeros(mask.size)
+    for seed in range(40):
+        items = pixel_indices(sample(jax.random.key(seed), state).items, 10, 13)
+        counts += np.bincount(index_from_pixels(items, 10, 13), minlength=mask.size)
+    assert_frequencies(counts, mask.reshape(-1) / mask.sum())
