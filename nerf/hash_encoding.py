@@ -121,9 +121,10 @@ def hash_encode(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _encode(config, tables, points):
+    cells, fractions = _locate(config, points)
     encoded = [
-        _encode_level(level.is_dense, jnp.int32(level.resolution), table, points)
-        for level, table in zip(levels(config), tables, strict=True)
+        _encode_level(level.is_dense, jnp.int32(level.resolution), table, cells[i], fractions[i])
+        for i, (level, table) in enumerate(zip(levels(config), tables, strict=True))
     ]
     return jnp.concatenate(encoded, axis=-1)
 
@@ -135,16 +136,18 @@ def _forward(config, tables, points):
 def _backward(config, residuals, cotangent):
     tables, points = residuals
     num_features = config.num_features
+    cells, fractions = _locate(config, points)
+    inside = ((points >= 0.0) & (points <= 1.0)).astype(points.dtype)
     table_grads, point_grad = [], jnp.zeros_like(points)
-    for index, (level, table) in enumerate(zip(levels(config), tables, strict=True)):
-        g = cotangent[:, index * num_features : (index + 1) * num_features]
-        grid = level.is_dense, jnp.int32(level.resolution), table
-        entries, updates = _table_updates(*grid, points, g)
+    for i, (level, table) in enumerate(zip(levels(config), tables, strict=True)):
+        g = cotangent[:, i * num_features : (i + 1) * num_features]
+        place = level.is_dense, jnp.int32(level.resolution), table, cells[i], fractions[i]
+        entries, updates = _table_updates(*place, g)
         blank = jnp.zeros_like(table)
         table_grads.append(
             blank.at[entries].add(updates, mode="promise_in_bounds", wrap_negative_indices=False)
         )
-        point_grad = point_grad + _point_gradient(*grid, points, g)
+        point_grad = point_grad + _point_gradient(*place, g) * (level.resolution * inside)
     return tuple(table_grads), point_grad
 
 
@@ -155,9 +158,8 @@ _encode.defvjp(_forward, _backward)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode_level(is_dense: bool, resolution, table, points):
-    cell, fraction, _ = _locate(resolution, points)
-    features = jnp.zeros((points.shape[0], table.shape[1]), table.dtype)
+def _encode_level(is_dense: bool, resolution, table, cell, fraction):
+    features = jnp.zeros((cell.shape[0], table.shape[1]), table.dtype)
     for corner in range(8):
         entry = _entry(is_dense, resolution, table.shape[0], cell, corner)
         features = features + _corner_weight(fraction, corner)[:, None] * table.at[entry].get(
@@ -167,9 +169,8 @@ def _encode_level(is_dense: bool, resolution, table, points):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _table_updates(is_dense: bool, resolution, table, points, g):
+def _table_updates(is_dense: bool, resolution, table, cell, fraction, g):
     """Entries [8 n] that the points read, and what to add to each."""
-    cell, fraction, _ = _locate(resolution, points)
     num_entries = table.shape[0]
     entries = [_entry(is_dense, resolution, num_entries, cell, corner) for corner in range(8)]
     updates = [_corner_weight(fraction, corner)[:, None] * g for corner in range(8)]
@@ -177,8 +178,8 @@ def _table_updates(is_dense: bool, resolution, table, points, g):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _point_gradient(is_dense: bool, resolution, table, points, g):
-    cell, fraction, inside = _locate(resolution, points)
+def _point_gradient(is_dense: bool, resolution, table, cell, fraction, g):
+    """Slopes [n 3] of what the cotangent g sees, per cell."""
     along = [
         jnp.sum(
             table.at[_entry(is_dense, resolution, table.shape[0], cell, corner)].get(
@@ -200,15 +201,17 @@ def _point_gradient(is_dense: bool, resolution, table, points, g):
             weight = (f if far & 1 else 1.0 - f) * (h if far >> 1 else 1.0 - h)
             slope = slope + weight * (along[corner | 1 << axis] - along[corner])
         slopes.append(slope)
-    return jnp.stack(slopes, axis=-1) * (resolution * inside)
+    return jnp.stack(slopes, axis=-1)
 
 
-def _locate(resolution, points):
-    inside = (points >= 0.0) & (points <= 1.0)
+def _locate(config, points):
+    """Cells and places in them, each [levels n 3]."""
     unit = jnp.where(points > 0.0, jnp.minimum(points, 1.0), 0.0)  # NaN compares false: corner 0
-    scaled = unit * resolution
+    sides = [level.resolution for level in levels(config)]
+    resolution = np.asarray(sides, np.float32)[:, None, None]
+    scaled = unit[None] * resolution
     cell = jnp.minimum(jnp.floor(scaled), resolution - 1)
-    return cell.astype(jnp.int32), scaled - cell, inside.astype(points.dtype)
+    return cell.astype(jnp.int32), scaled - cell
 
 
 def _entry(is_dense: bool, resolution, num_entries: int, cell, corner: int):

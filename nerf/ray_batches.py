@@ -56,8 +56,7 @@ class RayBatches:
     """An endless iterator of batches that learns from the errors it is told.
 
     Args:
-      posed: the images. Pixels their masks leave out are never drawn by a sampler that knows
-        masks, and weigh 0 with any other.
+      posed: the images. Pixels their masks leave out are never drawn.
       sampler: name of a ray sampler whose pixels do not move; see `samplers.registry`.
       options: settings of the sampler that differ from its defaults.
     Raises:
@@ -89,8 +88,7 @@ class RayBatches:
         if set(needs) - {"images"}:
             raise ValueError(f"{sampler} needs {', '.join(needs)}, which images do not have")
         data = [self._pixels.images[..., :3]] if needs else []
-        mask = self._pixels.masks if self._sampler.takes_mask else None
-        self._state = self._sampler.init(jax.random.fold_in(key, 0), *data, mask=mask)
+        self._state = self._sampler.init(jax.random.fold_in(key, 0), *data, mask=self._pixels.masks)
         self._draw = jax.jit(self._make_batch)
         self._learn = jax.jit(self._sampler.update)
         self._count = 0
@@ -159,9 +157,7 @@ class RayBatches:
         view, xy = sampler_pixels.pixel_centres(draw.items, rows, cols)
         rays = camera_rays(pixels.cameras, view, xy)
         stored = backgrounds.premultiply(posed_images.gather_at(pixels.images, view, xy))
-        known, weights = pixels.depth is not None, draw.weights
-        if pixels.masks is not None:
-            weights = jnp.where(posed_images.gather_at(pixels.masks, view, xy), weights, 0.0)
+        known = pixels.depth is not None
         return RayBatch(
             index=sampler_pixels.index_from_pixels(
                 sampler_pixels.pixel_indices(draw.items, rows, cols), rows, cols
@@ -171,7 +167,7 @@ class RayBatches:
             colors=stored[:, :3],
             alpha=stored[:, 3],
             depth=posed_images.gather_at(pixels.depth, view, xy) if known else None,
-            weights=weights,
+            weights=draw.weights,
             draw=draw,
         )
 

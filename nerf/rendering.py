@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from samplers.in_halves import in_halves
 from scenes.rays import Rays
 
 from . import marching, spaces, volume_rendering
@@ -175,10 +176,17 @@ def _evaluate(
     samples: PackedSamples,
 ) -> FieldSample:
     """Evaluates the field at samples; density comes back per scene unit."""
-    origins, directions = rays.origins[samples.ray], rays.directions[samples.ray]
-    points = origins + samples.distance[:, None] * directions
-    values = field_fn(params, spaces.to_unit(config.space, bounds, points), directions)
-    if config.space == "bounded":
+
+    def place(ray, distance):
+        directions = rays.directions[ray]
+        points = rays.origins[ray] + distance[:, None] * directions
+        unit = spaces.to_unit(config.space, bounds, points)
+        if config.space == "bounded":
+            return unit, directions, None
+        return unit, directions, spaces.shrinking(config.space, bounds, points)
+
+    unit, directions, shrinking = in_halves(place, samples.ray, samples.distance)
+    values = field_fn(params, unit, directions)
+    if shrinking is None:
         return values
-    shrinking = spaces.shrinking(config.space, bounds, points)
     return values._replace(density=values.density * shrinking)

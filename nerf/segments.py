@@ -9,6 +9,7 @@ The doubling scheme (Hillis and Steele 1986) does ceil(log2(longest run)) passes
 so error grows with the logarithm of a run's length.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -22,12 +23,17 @@ def inclusive_sums(
       segment: non-decreasing ids.
       longest: static upper bound of a run's length; longer runs give wrong sums.
     """
-    total, shift = values, 1
-    while shift < longest:
-        same = segment[shift:] == segment[:-shift]
-        total = total + jnp.pad(jnp.where(same, total[:-shift], 0.0), (shift, 0))
-        shift *= 2
-    return total
+    n = values.shape[0]
+    # a loop, though its turns are known: each would cost two kernels to compile
+    earlier = jnp.pad(segment, (n, 0), constant_values=segment[0] - 1)
+
+    def double(turn: Int[Array, ""], total: Float[Array, " n"]) -> Float[Array, " n"]:
+        start = (n - jnp.minimum(1 << turn, n),)
+        same = jax.lax.dynamic_slice(earlier, start, (n,)) == segment
+        moved = jax.lax.dynamic_slice(jnp.pad(total, (n, 0)), start, (n,))
+        return total + jnp.where(same, moved, 0.0)
+
+    return jax.lax.fori_loop(0, max(longest - 1, 0).bit_length(), double, values)
 
 
 def exclusive_sums(

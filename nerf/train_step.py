@@ -18,14 +18,16 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from samplers import pixels as sampler_pixels
-from samplers.base import Feedback, Sampler
+from samplers.base import Feedback, Sampler, multiply_high
 from samplers.device_axis import ALONE, DeviceAxis, axis_of, jit_step
 from samplers.pixels import PixelCoord
+from samplers.threefry import unrolled
 from scenes import backgrounds, posed_images
 from scenes.backgrounds import Background
 from scenes.posed_images import Pixels
@@ -230,7 +232,7 @@ def train_step(
     march = dataclasses.replace(
         config.marching, budget=axis.share_of(config.marching.budget, "samples")
     )
-    key = jax.random.fold_in(run_key, state.step)
+    key = unrolled(jax.random.fold_in(run_key, state.step))
     key_draw, key_turn, key_offset, key_background, key_grid, key_guide, key_points = (
         jax.random.split(key, 7)
     )
@@ -257,7 +259,7 @@ def train_step(
     # A ray that does not fit the budget is left out, and it is always a late one. Draws may be
     # ordered (strata), so rays are turned by a random amount while they are packed: every ray is
     # equally likely to be late.
-    turn = jax.random.randint(key_turn, (), 0, num_rays)
+    turn = multiply_high(jax.random.bits(key_turn), np.uint32(num_rays)).astype(jnp.int32)
     offset = _offsets(axis, key_offset, num_rays, turn)
     known = _known_depth(config, data, view, xy, turn)
 
@@ -308,6 +310,10 @@ def train_step(
     rate = rate_at(state.step * (config.num_steps / state.run_length))
     params = optax.apply_updates(state.params, optax.tree.scale(rate, updates))
 
+    def keep_if_faulty(after, before):
+        return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
+
+    params = keep_if_faulty(params, state.params)
     density = functools.partial(
         axis.spread, functools.partial(fields.density, config.field, params)
     )
@@ -333,14 +339,11 @@ def train_step(
     if config.track_seen:
         seen = seen.at[drawn.view, drawn.row, drawn.col].max(is_finite)
 
-    def keep_if_faulty(after, before):
-        return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
-
     needed = axis.sum(render.needed)
     step_scale = _next_step_scale(config, state.step_scale, needed)
     new = TrainState(
         step=keep_if_faulty(state.step + 1, state.step),
-        params=keep_if_faulty(params, state.params),
+        params=params,
         optimizer=keep_if_faulty(moments, state.optimizer),
         grid=grid,
         step_scale=keep_if_faulty(step_scale, state.step_scale),

@@ -20,7 +20,7 @@ from jaxtyping import Array, Key, UInt32
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
-_FEW_WORDS, _MANY_WORDS = 2**12, 2**32
+_FEW_WORDS, _MANY_WORDS = 2**10, 2**32
 _DEFAULT = "threefry2x32"
 
 
@@ -71,7 +71,8 @@ def _random_bits(key: UInt32[Array, " 2"], bit_width: int, shape: tuple[int, ...
         return jax.random.bits(_plain(key), shape, f"uint{bit_width}")
     half = -(-size // 2)
 
-    def one_half(first: UInt32[Array, ""]) -> Array:
+    def one_half(half_key: tuple[UInt32[Array, ""], UInt32[Array, " 2"]]) -> Array:
+        first, key = half_key
         low = first + jax.lax.iota(jnp.uint32, half)
         left, right = threefry_2x32(key, jnp.zeros_like(low), low)
         if bit_width == 64:
@@ -79,8 +80,9 @@ def _random_bits(key: UInt32[Array, " 2"], bit_width: int, shape: tuple[int, ...
         return (left ^ right).astype(f"uint{bit_width}")
 
     # a loop of two rounds keeps the words: XLA would rather encrypt again in every kernel that
-    # reads them, and is not stopped by an optimisation barrier on CPU
-    halves = jax.lax.map(one_half, jnp.asarray([0, half], jnp.uint32))
+    # reads them, and is not stopped by an optimisation barrier on CPU; each round is given the key,
+    # or its schedule would be worked out before the loop, a kernel for every word
+    halves = jax.lax.map(one_half, (jnp.asarray([0, half], jnp.uint32), jnp.stack([key, key])))
     return halves.reshape(-1)[:size].reshape(shape)
 
 

@@ -28,13 +28,14 @@ class Cameras(NamedTuple):
       camera_to_world: rigid transforms, rotation orthonormal, last row 0 0 0 1.
       focal: focal lengths (x, y) in pixels.
       principal: principal point (x, y) in pixels from the image's corner.
-      distortion: OpenCV's k1, k2, p1, p2, k3, k4, k5, k6; zeros are a pinhole.
+      distortion: OpenCV's k1, k2, p1, p2, k3, k4, k5, k6; zeros are a pinhole. None: all are
+        pinholes, which saves compiling the lens.
     """
 
     camera_to_world: Float[Array | np.ndarray, "*views 4 4"]
     focal: Float[Array | np.ndarray, "*views 2"]
     principal: Float[Array | np.ndarray, "*views 2"]
-    distortion: Float[Array | np.ndarray, "*views 8"]
+    distortion: Float[Array | np.ndarray, "*views 8"] | None
 
 
 class Undistorted(NamedTuple):
@@ -69,7 +70,14 @@ def select(cameras: Cameras, view: Int[Array | np.ndarray, "*rays"] | int) -> Ca
     """Gathers one camera per entry of `view`; an index out of range is clamped to the ends."""
     last = cameras.focal.shape[0] - 1
     view = jnp.clip(jnp.asarray(view), 0, last)
-    return Cameras(*(jnp.asarray(field)[view] for field in cameras))
+    return jax.tree.map(lambda field: jnp.asarray(field)[view], cameras)
+
+
+def without_lens(cameras: Cameras) -> Cameras:
+    """Leaves distortion out where no camera has any; the rays stay the same bit for bit."""
+    if cameras.distortion is None or np.any(np.asarray(cameras.distortion)):
+        return cameras
+    return cameras._replace(distortion=None)
 
 
 def scale_pixels(cameras: Cameras, factor: Float[np.ndarray, " 2"]) -> Cameras:
@@ -140,7 +148,8 @@ def pixel_directions(
     """
     camera = select(cameras, view)
     normalised = (jnp.asarray(xy) - camera.principal) / camera.focal
-    plane = undistort(camera.distortion, normalised).xy
+    lens = camera.distortion
+    plane = normalised if lens is None else undistort(lens, normalised).xy
     return jnp.stack([plane[..., 0], -plane[..., 1], -jnp.ones_like(plane[..., 0])], axis=-1)
 
 
@@ -164,7 +173,8 @@ def project(
     safe = jnp.where(is_ahead, depth, 1.0)
     plane = jnp.stack([local[..., 0], -local[..., 1]], axis=-1) / safe[..., None]
     plane = jnp.where(is_ahead[..., None], plane, 0.0)
-    return distort(camera.distortion, plane) * camera.focal + camera.principal, depth
+    bent = plane if camera.distortion is None else distort(camera.distortion, plane)
+    return bent * camera.focal + camera.principal, depth
 
 
 class _Lens(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from .backgrounds import Background, premultiply
-from .cameras import Cameras
+from .cameras import Cameras, without_lens
 
 SceneKind = Literal["bounded", "forward_facing", "unbounded"]
 _MAX_ROTATION_ERROR = 1e-3
@@ -97,7 +97,7 @@ def to_device(posed: PosedImages) -> Pixels:
     """Copies pixels (still uint8), cameras, depth and masks to the default device."""
     return Pixels(
         images=jnp.asarray(posed.images),
-        cameras=Cameras(*(jnp.asarray(field) for field in posed.cameras)),
+        cameras=jax.tree.map(jnp.asarray, without_lens(posed.cameras)),
         depth=None if posed.depth is None else jnp.asarray(posed.depth),
         masks=None if posed.masks is None else jnp.asarray(posed.masks),
     )
@@ -107,7 +107,7 @@ def take_views(posed: PosedImages, views: Int[np.ndarray, " chosen"]) -> PosedIm
     """Keeps some of the images, with everything that belongs to them."""
     return posed._replace(
         images=posed.images[views],
-        cameras=Cameras(*(np.asarray(field)[views] for field in posed.cameras)),
+        cameras=jax.tree.map(lambda field: np.asarray(field)[views], posed.cameras),
         names=tuple(posed.names[view] for view in views),
         depth=None if posed.depth is None else posed.depth[views],
         masks=None if posed.masks is None else posed.masks[views],

@@ -60,10 +60,7 @@ def read_mask(path: Path, rows: int, cols: int) -> Bool[np.ndarray, "rows cols"]
 
 def ray_lengths(cameras: Cameras, rows: int, cols: int) -> Float[np.ndarray, "views rows cols"]:
     """Distance along the ray of a point of planar depth 1, for every pixel's centre."""
-    intrinsics = np.concatenate(
-        [np.asarray(cameras.focal), np.asarray(cameras.principal), np.asarray(cameras.distortion)],
-        axis=1,
-    )
+    intrinsics = np.concatenate(jax.tree.leaves(cameras._replace(camera_to_world=None)), axis=1)
     _, first, which = np.unique(intrinsics, axis=0, return_index=True, return_inverse=True)
     lengths = [_lengths_of_view(cameras, int(view), pixel_grid(rows, cols)) for view in first]
     return np.stack(lengths)[which.reshape(-1)]
@@ -77,10 +74,10 @@ def distance_from_planar(
 
 
 def _lengths_of_view(cameras: Cameras, view: int, grid: np.ndarray) -> np.ndarray:
-    if not np.any(cameras.distortion[view]):  # worth no compilation
+    if cameras.distortion is None or not np.any(cameras.distortion[view]):  # no compilation
         slopes = (grid - cameras.principal[view]) / cameras.focal[view]
         return np.sqrt(1.0 + np.sum(np.square(np.asarray(slopes)), axis=-1))
-    one = Cameras(*(np.asarray(field)[view : view + 1] for field in cameras))
+    one = jax.tree.map(lambda field: np.asarray(field)[view : view + 1], cameras)
     flat = grid.reshape(-1, 2)
     padded = np.resize(flat, (-(-len(flat) // _CHUNK) * _CHUNK, 2)).reshape(-1, _CHUNK, 2)
     first = np.zeros(_CHUNK, np.int32)
