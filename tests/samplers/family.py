@@ -58,6 +58,16 @@ def made(name):
     return sampler, state, jax.jit(sampler.sample), jax.jit(sampler.update)
 
 
+def compiled(sampler):
+    """The sampler with its functions compiled: eager JAX compiles every operation by itself."""
+    parts = {
+        name: jax.jit(getattr(sampler, name))
+        for name in ("init", "sample", "update", "probabilities")
+        if getattr(sampler, name) is not None
+    }
+    return dataclasses.replace(sampler, **parts)
+
+
 def feedback_for(draw, value, valid=None):
     value = jnp.asarray(value)
     grad = None

@@ -12,6 +12,7 @@ from samplers.pixels import index_from_pixels, pixel_indices
 from samplers.registry import make_ray_sampler
 from samplers.resampling import resample_state
 from samplers.tiles import TileGrid
+from tests.samplers.family import compiled
 from tests.statistics import assert_frequencies
 
 GRID = TileGrid(num_views=2, rows=10, cols=13, tile=4)
@@ -78,19 +79,19 @@ def test_any_tile_comes_as_often_as_it_has_pixels(tiles):
 )
 def test_probabilities_are_those_of_the_draws(name, options):
     mask = some_mask()
-    sampler = make_ray_sampler(name, **SIZES, options={"tile": 4, "warmup_steps": 2, **options})
+    options = {"tile": 4, "warmup_steps": 2, **options}
+    sampler = compiled(make_ray_sampler(name, **SIZES, options=options))
     state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
-    sample, update = jax.jit(sampler.sample), jax.jit(sampler.update)
     loss = np.random.default_rng(1).uniform(0.1, 3.0, mask.shape).astype(np.float32)
     for seed in range(12):
-        draw = sample(jax.random.key(seed), state)
-        state = update(state, draw, Feedback(jnp.asarray(loss[tuple(draw.items)])))
+        draw = sampler.sample(jax.random.key(seed), state)
+        state = sampler.update(state, draw, Feedback(jnp.asarray(loss[tuple(draw.items)])))
     probs = np.asarray(sampler.probabilities(state), np.float64)
     np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
     assert np.all((probs > 0) == mask)
     counts = np.zeros(mask.size)
     for seed in range(100, 180):
-        draw = sample(jax.random.key(seed), state)
+        draw = sampler.sample(jax.random.key(seed), state)
         flat = np.asarray(index_from_pixels(draw.items, 10, 13))
         np.testing.assert_allclose(draw.probs, probs.reshape(-1)[flat], rtol=1e-4)
         counts += np.bincount(flat, minlength=mask.size)
@@ -99,7 +100,7 @@ def test_probabilities_are_those_of_the_draws(name, options):
 
 def test_a_mask_of_ones_changes_no_probability():
     loss = np.random.default_rng(1).uniform(0.1, 3.0, (2, 10, 13)).astype(np.float32)
-    sampler = spatial.make(spatial.SpatialConfig(**SIZES, tile=4, warmup_steps=0))
+    sampler = compiled(spatial.make(spatial.SpatialConfig(**SIZES, tile=4, warmup_steps=0)))
     found = []
     for mask in (None, jnp.ones((2, 10, 13), bool)):
         state = sampler.init(jax.random.key(0), mask=mask)
@@ -111,7 +112,7 @@ def test_a_mask_of_ones_changes_no_probability():
 
 def test_patches_are_tiles_that_a_mask_allows_as_a_whole():
     config = spatial.SpatialConfig(num_views=2, rows=8, cols=12, batch_size=64, tile=4, patch=True)
-    sampler = spatial.make(config)
+    sampler = compiled(spatial.make(config))
     mask = np.ones((2, 8, 12), bool)
     mask[0, 3, 5] = mask[1, :4] = False
     state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
@@ -125,7 +126,9 @@ def test_patches_are_tiles_that_a_mask_allows_as_a_whole():
     assert np.all((probs > 0) == whole)
     np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
     with pytest.raises(ValueError, match="no whole tile of 4 x 4"):
-        sampler.init(jax.random.key(0), mask=jnp.asarray(mask & (np.indices((8, 12))[1] % 4 > 0)))
+        spatial.make(config).init(
+            jax.random.key(0), mask=jnp.asarray(mask & (np.indices((8, 12))[1] % 4 > 0))
+        )
 
 
 @pytest.mark.parametrize("batch_size", [7, 100, 300])
@@ -134,7 +137,7 @@ def test_stratified_cuts_the_allowed_pixels_into_runs(batch_size):
     config = stratified.StratifiedConfig(
         num_views=2, rows=10, cols=13, batch_size=min(batch_size, 260), tile=4
     )
-    sampler = stratified.make(config)
+    sampler = compiled(stratified.make(config))
     state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
     rank = np.full(mask.size, -1)
     rank[np.asarray(state.order)[: mask.sum()]] = np.arange(mask.sum())
@@ -143,7 +146,7 @@ def test_stratified_cuts_the_allowed_pixels_into_runs(batch_size):
     np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
     edges = np.arange(config.batch_size + 1) * mask.sum() / config.batch_size
     for seed in range(20):
-        draw = jax.jit(sampler.sample)(jax.random.key(seed), state)
+        draw = sampler.sample(jax.random.key(seed), state)
         flat = np.asarray(index_from_pixels(draw.items, 10, 13))
         np.testing.assert_allclose(draw.probs, probs[flat], rtol=1e-5)
         np.testing.assert_allclose(draw.weights, 1 / (mask.sum() * probs[flat]), rtol=1e-5)
@@ -160,7 +163,7 @@ def test_a_prior_that_sees_nothing_is_the_area():
     config = spatial.SpatialConfig(
         **SIZES, tile=4, warmup_steps=0, prior="edges", prior_fraction=0.5
     )
-    sampler = spatial.make(config)
+    sampler = compiled(spatial.make(config))
     mask = some_mask()
     flat = jnp.full((2, 10, 13, 3), 128, jnp.uint8)
     for allowed in (np.ones_like(mask), mask):
@@ -182,6 +185,7 @@ def test_masks_are_not_resampled():
 def test_an_epoch_is_every_allowed_item_once(batch_size):
     mask = np.arange(50) % 3 == 0
     sampler = epochs.make(epochs.EpochsConfig(num_items=50, batch_size=min(batch_size, 50)))
+    sampler = compiled(sampler)
     state = sampler.init(jax.random.key(0), mask=jnp.asarray(mask))
     drawn = []
     while len(drawn) < 170:
