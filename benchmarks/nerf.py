@@ -1,19 +1,21 @@
 """What the radiance-field job costs and how far it gets: the claims of its documentation.
 
-    python -m benchmarks.nerf --part throughput             rates, parts of a step, start, memory
+    python -m benchmarks.nerf --part start                  seconds to the first step, cold and warm
+    python -m benchmarks.nerf --part throughput             rates, parts of a step, memory
     python -m benchmarks.nerf --part peer --seconds 180     against PyTorch, equal rays
     python -m benchmarks.nerf --part small                  dB after 30 and 60 CPU-seconds
     python -m benchmarks.nerf --part lego                   dB after 3 and 10 minutes
     python -m benchmarks.nerf --part all
 
-`throughput`, `peer` and `lego` read `nerf/blender_lego_400` under --data (default: the environment
-variable HARDLIGHT_DATA). `peer` needs PyTorch (the extra `bench`). Each part writes
+All but `small` read `nerf/blender_lego_400` under --data (default: the environment variable
+HARDLIGHT_DATA). `peer` needs PyTorch (the extra `bench`). Each part writes
 benchmarks/results/nerf_PART_BACKEND.json.
 
     --seconds   length of training. peer: ours, in seconds; the peer then gets as many rays.
                 small: the CPU-seconds, one run for each. lego: the seconds, one run for each.
     --steps     instead of --seconds: fixes the number of steps of each run.
     --warmups   steps before anything is timed in `throughput`.
+    --starts    how many pairs of starts in `start`.
 
 A run's learning rate falls to the end of the run, so a run is planned to take the time it is
 given: a short run on the same machine measures the cost of a step first.
@@ -33,7 +35,7 @@ from training import nerf_presets
 from training.nerf_config import NerfJob, SamplerConfig, SceneConfig
 from training.nerf_options import DEFAULT_SAMPLER, choose_preset, with_steps
 
-Part = Literal["throughput", "peer", "small", "lego", "all"]
+Part = Literal["start", "throughput", "peer", "small", "lego", "all"]
 _SCENES = ("synthetic:spheres", "synthetic:blocks")
 _PEER_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
@@ -51,6 +53,8 @@ class Benchmarks:
     """Steps of each run, instead of as many as fit."""
     warmups: int = 500
     """Steps before the throughput is measured."""
+    starts: int = 5
+    """Pairs of a first start, nothing compiled yet, and a second."""
     views: int = 4
     """Validation views on which ours and the peer are compared."""
     threads: int = os.cpu_count() or 1
@@ -60,13 +64,23 @@ class Benchmarks:
     """How `small` and `lego` choose rays; the other parts draw them uniformly, as the peer does."""
 
 
+def start(flags: Benchmarks) -> None:
+    job = _job(flags, _lego(flags), flags.sampler)
+    begin = functools.partial(nerf_throughput.first_step, job)
+    found: dict[str, list[Any]] = {"first_starts": [], "second_starts": []}
+    for _ in range(flags.starts):
+        with tempfile.TemporaryDirectory() as cache:
+            for starts in found.values():
+                starts.append(measuring.in_fresh_process(begin, cache_folder=cache))
+        cold, warm = (starts[-1]["first_step_seconds"] for starts in found.values())
+        print(f"  {cold:6.1f} s, {warm:.1f} s the second time", flush=True)
+    measuring.write("nerf_start", {"settings": _settings(job), **found})
+
+
 def throughput(flags: Benchmarks) -> None:
     job = _job(flags, _lego(flags), "uniform")
     # steps are timed one by one
     job = dataclasses.replace(job, train=dataclasses.replace(job.train, steps_per_call=1))
-    start = functools.partial(nerf_throughput.first_step, job)
-    with tempfile.TemporaryDirectory() as cache:
-        cold, second = (measuring.in_fresh_process(start, cache_folder=cache) for _ in range(2))
     counts = {"warmups": flags.warmups, "steps": 64}
     rates = measuring.in_fresh_process(
         functools.partial(nerf_throughput.step_and_image, job, **counts)
@@ -83,12 +97,9 @@ def throughput(flags: Benchmarks) -> None:
         "settings": _settings(job),
         **rates,
         "allocator_milliseconds_per_step": allocator,
-        "first_start": cold,
-        "second_start": second,
     }
     for name in ("train", "image", "sampler_share", "allocator_milliseconds_per_step"):
         print(f"  {name}: {values[name]}")
-    print(f"  first start: {cold}\n  second start: {second}")
     measuring.write("nerf_throughput", values)
 
 
@@ -201,7 +212,7 @@ def _time_to_psnr(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str
 
 def main() -> None:
     flags = tyro.cli(Benchmarks, description=__doc__)
-    parts = {"throughput": throughput, "peer": peer, "small": small, "lego": lego}
+    parts = {"start": start, "throughput": throughput, "peer": peer, "small": small, "lego": lego}
     for name, measure in parts.items():
         if flags.part in (name, "all"):
             print(f"{name}:", flush=True)

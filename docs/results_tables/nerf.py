@@ -1,6 +1,7 @@
 """Tables of the radiance-field job."""
 
 import json
+import statistics
 
 from . import cells
 
@@ -20,19 +21,31 @@ def nerf_cost_table() -> str:
     """Rates, start and memory of the radiance-field job."""
     found = cells.read("nerf_throughput_cpu")
     train, image = found["train"], found["image"]
-    cold, second = found["first_start"], found["second_start"]
     rows = [
         ["training", f"{train['rays_per_second'] / 1e3:.0f} k rays/s"],
         ["", f"{train['samples_per_second'] / 1e6:.2f} M samples/s"],
         [f"rendering {image['cols']} x {image['rows']}", f"{image['seconds']:.1f} s"],
         ["peak memory", f"{found['peak_memory_mb'] / 1e3:.1f} GB"],
-        ["first step after, nothing compiled yet", f"{cold['first_step_seconds']:.0f} s"],
-        ["of which compiling", f"{cold['compile_seconds']:.0f} s"],
-        ["first step after, second start", f"{second['first_step_seconds']:.1f} s"],
+        *_start_rows(),
     ]
     shares = found["sampler_share"]
     rows += [[f"`{name}` in a step", f"{100 * share:.1f} %"] for name, share in shares.items()]
     return cells.table(["", ""], rows)
+
+
+def _start_rows() -> list[list[str]]:
+    """Median and range over the starts."""
+    found = cells.read("nerf_start_cpu")
+    rows = []
+    for label, starts, part in (
+        ("first step after, nothing compiled yet", "first_starts", "first_step_seconds"),
+        ("of which compiling", "first_starts", "compile_seconds"),
+        ("first step after, second start", "second_starts", "first_step_seconds"),
+    ):
+        seconds = sorted(start[part] for start in found[starts])
+        middle = statistics.median(seconds)
+        rows.append([label, f"{middle:.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f})"])
+    return rows
 
 
 def nerf_peer_table() -> str:

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scenes.cameras import make_cameras
+from scenes.cameras import make_cameras, project, without_lens
 from scenes.rays import Rays, camera_rays, intersect_box, pixel_grid, view_rays
 
 intersect = jax.jit(intersect_box)
@@ -76,3 +76,21 @@ def test_view_rays_are_the_camera_rays_of_its_centres():
     single = rays_of(cameras, np.array([1], np.int32), np.array([[2.5, 0.5]], np.float32))
     np.testing.assert_allclose(whole.directions[0, 2], single.directions[0], atol=1e-7)
     np.testing.assert_array_equal(whole.origins[0, 2], [1.0, 2.0, 3.0])
+
+
+def test_lenses_left_out_change_no_ray_and_no_pixel():
+    pose = np.eye(4, dtype=np.float32)[None].repeat(2, axis=0)
+    pinholes = make_cameras(pose, np.array([50.0, 60.0]), np.array([20.0, 15.0]))
+    bent = pinholes._replace(distortion=np.full((2, 8), 0.01, np.float32))
+    assert without_lens(bent) is bent
+    bare = without_lens(pinholes)
+    assert bare.distortion is None
+    assert without_lens(bare) is bare
+    xy = np.random.default_rng(0).uniform(0, 40, (64, 2)).astype(np.float32)
+    view = np.arange(64) % 2
+    before, after = rays_of(pinholes, view, xy), rays_of(bare, view, xy)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    points = np.asarray(after.origins + 3.0 * after.directions)
+    found = project(bare, view, points)
+    np.testing.assert_allclose(found[0], xy, atol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, found, project(pinholes, view, points))
