@@ -61,7 +61,7 @@ class Benchmarks:
     """Threads of the PyTorch peer."""
     seed: int = 0
     sampler: str = DEFAULT_SAMPLER
-    """How `small` and `lego` choose rays; the other parts draw them uniformly, as the peer does."""
+    """How `start`, `small` and `lego` choose rays; the others draw uniformly, as the peer does."""
 
 
 def start(flags: Benchmarks) -> None:

@@ -24,7 +24,7 @@ def inclusive_sums(
       longest: static upper bound of a run's length; longer runs give wrong sums.
     """
     n = values.shape[0]
-    # a loop, though its turns are known: each would cost two kernels to compile
+    # a loop, though its length is known: written out, every turn is two kernels to compile
     earlier = jnp.pad(segment, (n, 0), constant_values=segment[0] - 1)
 
     def double(turn: Int[Array, ""], total: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -313,7 +313,7 @@ def train_step(
     def keep_if_faulty(after, before):
         return jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), after, before)
 
-    params = keep_if_faulty(params, state.params)
+    params = keep_if_faulty(params, state.params)  # before anything reads them: they exist once
     density = functools.partial(
         axis.spread, functools.partial(fields.density, config.field, params)
     )

@@ -14,7 +14,7 @@ from jaxtyping import Array, Shaped
 
 
 def in_halves(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
-    """Gives row_fn(*rows), computed in two halves and kept.
+    """Gives row_fn(*rows), on CPU computed in two halves and kept.
 
     Args:
       row_fn: a function of arrays of n rows, any n, that treats each row by itself; gives a tree of
@@ -22,6 +22,11 @@ def in_halves(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
     """
     if jax.default_backend() != "cpu":
         return row_fn(*rows)
+    return map_halves(row_fn, *rows)
+
+
+def map_halves(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
+    """The same on any backend."""
     n = rows[0].shape[0]
     padded = (jnp.pad(part, [(0, n % 2)] + [(0, 0)] * (part.ndim - 1)) for part in rows)
     halves = tuple(part.reshape(2, -1, *part.shape[1:]) for part in padded)

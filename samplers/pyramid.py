@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from .base import check_mask, multiply_high, uniform_index
 from .codecs import decode, encode, leaf_dtype
+from .in_halves import map_halves
 from .threefry import unrolled
 
 MIN_WEIGHT = 1e-30
@@ -217,18 +218,15 @@ def read_first(
     """Reads at some items and hands the items back with what was read there.
 
     A write at the items handed back waits for this read, so it can work in place. XLA fuses a plain
-    read into what uses it, possibly after the write, and then copies all leaves to make that right
-    (an optimisation barrier does not stop it on CPU; a loop of two rounds does).
+    read into what uses it, possibly after the write, and then copies all leaves to make that right;
+    a loop stops it (see `in_halves`).
     """
 
     def one_round(part: Int[Array, " half"]) -> tuple[Int[Array, " half"], Float[Array, " half"]]:
         value = read_fn(part)
         return part + (0.0 * value).astype(jnp.int32), value
 
-    n = index.shape[0]
-    halves = jnp.pad(index, (0, n % 2)).reshape(2, -1)
-    index, value = jax.lax.map(one_round, halves)
-    return index.reshape(-1)[:n], value.reshape(-1)[:n]
+    return map_halves(one_round, index)
 
 
 def num_words(pyramid: WeightPyramid) -> int:

@@ -42,7 +42,7 @@ from .base import (
     usable_rows,
 )
 from .masked_tiles import AllowedPixels, MaskedTiles
-from .pixels import PixelCoord, pixel_indices
+from .pixels import PixelCoord, pixel_centres, pixel_indices
 from .tiles import TileGrid
 
 
@@ -272,8 +272,8 @@ def _any_allowed(config: SoftMiningConfig, tiles: MaskedTiles, key: Key[Array, "
     words = jax.random.bits(key, (descent + 5, config.batch_size), jnp.uint32)
     tile = tiles.any_tile(words[:descent], words[descent : descent + 3])
     pixels = tiles.pixel_inside(tile, words[descent + 3 :])
-    xy = jnp.stack([pixels.col, pixels.row], axis=-1).astype(jnp.float32) + 0.5
-    return PixelCoord(pixels.view, xy / jnp.array([[config.cols, config.rows]], jnp.float32))
+    view, xy = pixel_centres(pixels, config.rows, config.cols)
+    return PixelCoord(view, xy / jnp.array([[config.cols, config.rows]], jnp.float32))
 
 
 def _edge_places(

@@ -159,36 +159,37 @@ def begin(
     """
     if setup.mesh is not None:  # several processes must do the same things in the same order
         return first_state(setup), compiled_step(setup, known)
+    known = {} if known is None else known
+    name = _step_name(setup)
+    # the step is traced before the other thread traces: two cannot at once
+    lowered = None if name in known else _lowered_step(setup)
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
-        drawing: list[concurrent.futures.Future] = []
-        step = compiled_step(
-            setup, known, traced=lambda: drawing.append(beside.submit(first_state, setup))
-        )
-        return drawing[0].result(), step
+        drawing = beside.submit(first_state, setup)
+        if lowered is not None:
+            known[name] = lowered.compile()
+        return drawing.result(), known[name]
 
 
-def compiled_step(
-    setup: Setup,
-    known: dict[Any, CompiledStep] | None = None,
-    *,
-    traced: Callable[[], object] = lambda: None,
-) -> CompiledStep:
+def compiled_step(setup: Setup, known: dict[Any, CompiledStep] | None = None) -> CompiledStep:
     """Compiles the train step.
 
     Args:
       known: compiled steps of earlier runs on the same images, to use and to add to.
-      traced: called when tracing is over, which two threads cannot share, and compiling begins.
     """
     known = {} if known is None else known
-    name = (setup.job.train, setup.sampler.config, setup.mesh)
-    if name in known:
-        traced()
-        return known[name]
-    step = cast(Any, train_step.make_train_step(setup.job.train, setup.sampler, setup.mesh))
-    lowered = step.lower(state_shapes(setup), setup.data, setup.run_key)
-    traced()
-    known[name] = lowered.compile()
+    name = _step_name(setup)
+    if name not in known:
+        known[name] = _lowered_step(setup).compile()
     return known[name]
+
+
+def _step_name(setup: Setup) -> tuple[Any, ...]:
+    return setup.job.train, setup.sampler.config, setup.mesh
+
+
+def _lowered_step(setup: Setup) -> Any:
+    step = cast(Any, train_step.make_train_step(setup.job.train, setup.sampler, setup.mesh))
+    return step.lower(state_shapes(setup), setup.data, setup.run_key)
 
 
 def state_shapes(setup: Setup) -> TrainState:
