@@ -4,7 +4,8 @@
     python -m benchmarks.samplers --sizes 16 20 --batches 4096
 
 Every sampler holds N weights, draws a batch with replacement and writes new weights at the items
-it drew; times are medians of repeated calls in a process of its own. "correct" is measured too:
+it drew, in calls apart and then in one, which for those in JAX is one program; times are medians of
+repeated calls in a process of its own. "correct" is measured too:
 with the first half of the items weighing 2 and the second half 1, a million draws must give both
 halves and all residues of the index modulo 8 their share (z below 5, chi-square p above 1e-6), and
 after thirty writes to every leaf, with values falling a thousandfold, the total must still be the
@@ -63,13 +64,16 @@ def _measure(sampler: Any, name: str, log2_items: int, batch: int) -> dict[str, 
     while len(drawn) * batch < _DRAWS_CHECKED and draw < 0.1:
         drawn.append(sampler.draw(next(seeds)))
     check = check_draws(np.concatenate([np.asarray(part) for part in drawn]), 2**log2_items)
-    update = _median(functools.partial(sampler.update, drawn[-1], _values(name, batch)))
+    values = _values(name, batch)
+    update = _median(functools.partial(sampler.update, drawn[-1], values))
+    step = _median(lambda: sampler.step(next(seeds), values))
     return {
         "sampler": name,
         "log2_items": log2_items,
         "batch": batch,
         "draw_milliseconds": 1e3 * draw,
         "update_milliseconds": 1e3 * update,
+        "step_milliseconds": 1e3 * step,
         **check,
     }
 
@@ -122,7 +126,7 @@ def _median(call: Any) -> float:
     """Median of as many calls as fit the time, three at least."""
     call()
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < _SECONDS_EACH and len(times) < 50):
+    while len(times) < 3 or (sum(times) < _SECONDS_EACH and len(times) < 1000):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
@@ -146,15 +150,16 @@ def main() -> None:
     if "pyramid, 1 byte" in names:
         cases += [("pyramid, 1 byte", size) for size in flags.compact_sizes]
     for name, size in cases:
-        if 2**size > getattr(SAMPLERS[name], "largest", 2**size):
+        if 2**size > SAMPLERS[name].largest:
             continue
         found = measuring.in_fresh_process(functools.partial(measure, name, size, flags.batches))
         rows += found
         for row in found:
             print(
                 f"  2^{size} items, batch {row['batch']:8d}: {name:24s} draw "
-                f"{row['draw_milliseconds']:9.2f} ms, update {row['update_milliseconds']:9.2f} ms, "
-                f"{'correct' if row['draws_are_correct'] else 'NOT CORRECT'}",
+                f"{row['draw_milliseconds']:9.2f}, update {row['update_milliseconds']:9.2f}, "
+                f"both {row['step_milliseconds']:9.2f} ms"
+                f"{'' if row['draws_are_correct'] else ', NOT CORRECT'}",
                 flush=True,
             )
     measuring.write("samplers", {"rows": rows, "drift_of_total": drifts})

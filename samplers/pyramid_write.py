@@ -6,7 +6,7 @@ nothing is copied.
 Form, by measurement on XLA:CPU: duplicates are found without sorting, by letting each item's leaf
 hold for a moment the number of one of the rows that write it (a sort of the batch costs as much as
 the rest together); levels no longer than the batch are recomputed whole. Coarse leaf formats cannot
-hold a row number, so there the batch is sorted.
+hold a row number, so there a table of hashes does.
 """
 
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def write(
         leaves = leaves.at[index].set(rows, mode="promise_in_bounds", wrap_negative_indices=False)
         owner = take(leaves, index).astype(jnp.int32)
     else:
-        owner = _owners_by_sorting(index)
+        owner = _owners_by_hashing(index)
     merged, has_value = _merge(owner, value, is_used, duplicates)
     new = merged if blend_fn is None else blend_fn(old, merged)
     is_new = has_value & jnp.isfinite(new)
@@ -154,12 +154,29 @@ def _merge(
     raise ValueError(f"duplicates must be mean, max, sum or last, got {duplicates!r}")
 
 
-def _owners_by_sorting(index: Int[Array, " n"]) -> Int[Array, " n"]:
-    """Numbers the distinct items of a batch; rows of one item get one number below n."""
-    order = jnp.argsort(index)
-    ordered = index[order]
-    is_first = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
-    return jnp.zeros_like(index).at[order].set(jnp.cumsum(is_first) - 1)
+def _owners_by_hashing(index: Int[Array, " n"]) -> Int[Array, " n"]:
+    """Gives each row the number of one row with the same item, the same for all rows of an item.
+
+    All rows write their number at their item's hash; who finds a row of its own item there is done,
+    the others try another hash. Every round ends for one item at least, about half of them.
+    """
+    n = index.shape[0]
+    bits = (2 * n - 1).bit_length()
+    rows, item = jnp.arange(n, dtype=jnp.int32), index.astype(jnp.uint32)
+
+    def is_open(state: tuple[Array, ...]) -> Bool[Array, ""]:
+        return jnp.any(state[0] < 0)
+
+    def one_round(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        owner, table, factor = state
+        slot = jnp.where(owner < 0, (item * factor) >> (32 - bits), 2**bits)
+        table = table.at[slot].set(rows, mode="drop")
+        found = table.at[slot].get(mode="clip")
+        is_done = (owner < 0) & (index[found] == index)
+        return jnp.where(is_done, found, owner), table, factor * jnp.uint32(0x85EBCA6B)
+
+    first = (jnp.full(n, -1, jnp.int32), jnp.zeros(2**bits, jnp.int32), jnp.uint32(0x9E3779B1))
+    return jax.lax.while_loop(is_open, one_round, first)[0]
 
 
 def _refresh(

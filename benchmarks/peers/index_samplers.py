@@ -2,16 +2,62 @@
 
 Each class holds N weights: the first half weighs 2, the second half 1, so that a few draws show
 whether both halves and all residues of the index are reached as they should be. `draw(seed)`
-returns a batch of indices, `update(index, values)` writes new weights; both wait for their result.
+returns a batch of indices, `update(index, values)` writes new weights there, `step(seed, values)`
+does one after the other; all wait for their result. Those in JAX are compiled as a train step would
+be: a step is one program, the key is made inside, and the old state is donated.
 """
 
 import functools
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 
-class Ours:
+class IndexSampler:
+    """What is measured."""
+
+    largest: ClassVar[int] = 2**30
+
+    def draw(self, seed: int) -> Any:
+        raise NotImplementedError
+
+    def update(self, index: Any, values: Any) -> None:
+        raise NotImplementedError
+
+    def step(self, seed: int, values: Any) -> None:
+        self.update(self.draw(seed), values)
+
+
+class InJax(IndexSampler):
+    """One made of `draw_fn(key, state) -> index` and `update_fn(state, index, values) -> state`."""
+
+    state: Any
+
+    def compile(self, draw_fn: Any, update_fn: Any) -> None:
+        import jax
+
+        def draw(seed, state):
+            return draw_fn(jax.random.key(seed), state)
+
+        def step(state, seed, values):
+            return update_fn(state, draw(seed, state), values)
+
+        self._wait = jax.block_until_ready
+        self._draw = jax.jit(draw)
+        self._update = jax.jit(update_fn, donate_argnums=0)
+        self._step = jax.jit(step, donate_argnums=0)
+
+    def draw(self, seed: int) -> Any:
+        return self._wait(self._draw(seed, self.state))
+
+    def update(self, index: Any, values: Any) -> None:
+        self.state = self._wait(self._update(self.state, index, values))
+
+    def step(self, seed: int, values: Any) -> None:
+        self.state = self._wait(self._step(self.state, seed, values))
+
+
+class Ours(InJax):
     """The weight pyramid."""
 
     leaf_format = "float32"
@@ -23,23 +69,14 @@ class Ours:
 
         from samplers import pyramid, pyramid_write
 
-        self._wait = jax.block_until_ready
-        self._key = jax.random.key
         build = functools.partial(pyramid.build, leaf_format=self.leaf_format)
         self.state = jax.jit(
             lambda: build(jnp.where(jnp.arange(num_items) < num_items // 2, 2, 1))
         )()
         draw = functools.partial(pyramid.draw, method=self.method)
-        self._draw = jax.jit(lambda key, state: draw(key, state, batch)[0])
-        self._update = jax.jit(pyramid_write.write, donate_argnums=0)
+        self.compile(lambda key, state: draw(key, state, batch)[0], pyramid_write.write)
         self._total = jax.jit(pyramid.total)
         self._leaves = jax.jit(lambda state: pyramid.leaf_weights(state, num_items))
-
-    def draw(self, seed: int):
-        return self._wait(self._draw(self._key(seed), self.state))
-
-    def update(self, index, values) -> None:
-        self.state = self._wait(self._update(self.state, index, values))
 
     def drift(self) -> float:
         """Relative error of the total."""
@@ -59,55 +96,42 @@ class OursCompact(Ours):
     leaf_format = "uint8"
 
 
-class JaxChoice:
+class JaxChoice(InJax):
     """`jax.random.choice(p=...)`: a cumulative sum at every call."""
 
     def __init__(self, num_items: int, batch: int):
         import jax
         import jax.numpy as jnp
 
-        self._wait, self._key = jax.block_until_ready, jax.random.key
-        self.weights = jnp.where(jnp.arange(num_items) < num_items // 2, 2.0, 1.0)
-        self._draw = jax.jit(lambda key, w: jax.random.choice(key, num_items, (batch,), p=w))
-        self._update = jax.jit(lambda w, i, v: w.at[i].set(v), donate_argnums=0)
-
-    def draw(self, seed: int):
-        return self._wait(self._draw(self._key(seed), self.weights))
-
-    def update(self, index, values) -> None:
-        self.weights = self._wait(self._update(self.weights, index, values))
+        self.state = jnp.where(jnp.arange(num_items) < num_items // 2, 2.0, 1.0)
+        self.compile(
+            lambda key, weights: jax.random.choice(key, num_items, (batch,), p=weights),
+            lambda weights, index, values: weights.at[index].set(values),
+        )
 
 
-class JaxKeptSum:
+class JaxKeptSum(InJax):
     """A cumulative sum kept between draws and computed again at every update."""
 
     def __init__(self, num_items: int, batch: int):
         import jax
         import jax.numpy as jnp
 
-        self._wait, self._key = jax.block_until_ready, jax.random.key
-        self.weights = jnp.where(jnp.arange(num_items) < num_items // 2, 2.0, 1.0)
-        self.edges = jnp.cumsum(self.weights)
+        weights = jnp.where(jnp.arange(num_items) < num_items // 2, 2.0, 1.0)
+        self.state = weights, jnp.cumsum(weights)
 
-        def draw(key, edges):
-            target = jax.random.uniform(key, (batch,)) * edges[-1]
-            return jnp.minimum(jnp.searchsorted(edges, target, side="right"), num_items - 1)
+        def draw(key, state):
+            target = jax.random.uniform(key, (batch,)) * state[1][-1]
+            return jnp.minimum(jnp.searchsorted(state[1], target, side="right"), num_items - 1)
 
-        def update(weights, edges, index, values):
-            weights = weights.at[index].set(values)
+        def update(state, index, values):
+            weights = state[0].at[index].set(values)
             return weights, jnp.cumsum(weights)
 
-        self._draw, self._update = jax.jit(draw), jax.jit(update, donate_argnums=(0, 1))
-
-    def draw(self, seed: int):
-        return self._wait(self._draw(self._key(seed), self.edges))
-
-    def update(self, index, values) -> None:
-        state = self._update(self.weights, self.edges, index, values)
-        self.weights, self.edges = self._wait(state)
+        self.compile(draw, update)
 
 
-class TorchMultinomial:
+class TorchMultinomial(IndexSampler):
     """`torch.multinomial(replacement=True)`, which takes at most 2^24 weights."""
 
     largest: ClassVar[int] = 2**24
@@ -130,7 +154,7 @@ class TorchMultinomial:
         self.weights[index.long()] = values
 
 
-class NumpyChoice:
+class NumpyChoice(IndexSampler):
     """`numpy.random.Generator.choice(p=...)` in float64."""
 
     largest: ClassVar[int] = 2**26
@@ -148,33 +172,27 @@ class NumpyChoice:
         self.weights[np.asarray(index)] = np.asarray(values)
 
 
-class Flashbax:
+class Flashbax(InJax):
     """flashbax's float32 sum tree: stratified draw, updates one by one (its faster way on CPU)."""
 
     largest: ClassVar[int] = 2**26
     set_batch = "set_batch_scan"
 
     def __init__(self, num_items: int, batch: int):
-        import jax
         import jax.numpy as jnp
         from flashbax.buffers import sum_tree
 
-        self._wait, self._key = jax.block_until_ready, jax.random.key
         levels, level = [], jnp.where(jnp.arange(num_items) < num_items // 2, 2.0, 1.0)
         while level.size > 1:
             levels.append(level)
             level = level.reshape(-1, 2).sum(1)
         nodes = jnp.concatenate([level, *levels[::-1]])
         self.state = sum_tree.init(num_items).replace(nodes=nodes)
-        self._draw = jax.jit(lambda key, state: sum_tree.stratified_sample(state, batch, key))
-        self._update = jax.jit(getattr(sum_tree, self.set_batch), donate_argnums=0)
         self._first_leaf = num_items - 1
-
-    def draw(self, seed: int):
-        return self._wait(self._draw(self._key(seed), self.state))
-
-    def update(self, index, values) -> None:
-        self.state = self._wait(self._update(self.state, index, values))
+        self.compile(
+            lambda key, state: sum_tree.stratified_sample(state, batch, key),
+            getattr(sum_tree, self.set_batch),
+        )
 
     def drift(self) -> float:
         nodes = np.asarray(self.state.nodes, np.float64)
@@ -187,7 +205,7 @@ class FlashbaxBincount(Flashbax):
     set_batch = "set_batch_bincount"
 
 
-class CompiledTree:
+class CompiledTree(IndexSampler):
     """A binary sum tree in float64, compiled by numba as a C++ one would be: what torchrl and most
     replay buffers hold."""
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import samplers
 from samplers import codecs, draws, pyramid, pyramid_write, without_replacement
@@ -67,6 +68,25 @@ def test_compact_pyramids_draw_by_what_they_store_and_write_like_float32(leaf_fo
     np.testing.assert_allclose(found, wanted, rtol=0.1)
     np.testing.assert_array_equal(found[40:], stored[40:])
     np.testing.assert_allclose(pyramid.total(after), found.astype(np.float64).sum(), rtol=1e-6)
+
+
+@given(index=strategies.indices(48, 16), stride=st.sampled_from([1, 3, 2**12, 2**16]))
+def test_compact_writes_find_all_rows_of_an_item_however_the_items_lie(index, stride):
+    num_items = 15 * 2**16 + 1
+    after = compiled_counts(num_items)(jnp.asarray(index * stride, jnp.int32))
+    counts = np.bincount(index * stride, minlength=num_items)
+    np.testing.assert_array_equal(after, counts)
+
+
+@functools.cache
+def compiled_counts(num_items):
+    def counts(index):
+        tree = pyramid.build(jnp.zeros(num_items), leaf_format="bfloat16")
+        ones = jnp.ones(index.shape)
+        tree = pyramid_write.write(tree, index, ones, duplicates="sum")
+        return pyramid.leaf_weights(tree, num_items)
+
+    return jax.jit(counts)
 
 
 @pytest.mark.parametrize("method", ["stratified", "systematic"])
