@@ -7,6 +7,7 @@ interrupted.
 import os
 import sys
 import traceback
+import typing
 from collections.abc import Sequence
 
 from . import commands
@@ -70,13 +71,35 @@ def _parse(entry: commands.Entry, flags: list[str]) -> commands.Command:
         return tyro.cli(
             kind,
             prog="hardlight " + " ".join(entry.words),
-            args=flags,
+            args=_join_repeated(kind, flags),
             config=(tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands),
         )
     except SystemExit as leaving:
         if not leaving.code:  # help was asked for
             print(f"examples:{kind.examples}")
         raise
+
+
+def _join_repeated(kind: type, flags: list[str]) -> list[str]:
+    """Brings the values of a flag that takes several and is given more than once together.
+
+    The parser would keep the last ones only.
+    """
+    hints = typing.get_type_hints(kind).items()
+    several = {field.strip("_") for field, hint in hints if typing.get_origin(hint) is tuple}
+    rest: list[str] = []
+    joined: dict[str, list[str]] = {}
+    words = rest
+    for word in flags:
+        name, equals, value = word.partition("=")
+        field = name.removeprefix("--").replace("-", "_")
+        if word.startswith("--") and field in several:
+            words = joined.setdefault(field, [name])
+            words += [value] if equals else []
+        else:
+            words = rest if word.startswith("--") else words
+            words.append(word)
+    return rest + [word for words in joined.values() for word in words]
 
 
 def _print_help(entries: Sequence[commands.Entry] = commands.ENTRIES) -> None:

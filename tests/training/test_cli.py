@@ -80,6 +80,18 @@ def test_bad_input_is_one_line(capsys, words, message):
     assert message in _fails(capsys, *words).replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--set", "loop.first=1", "--steps", "3", "--set=loop.second=2"),
+        ("--set=loop.first=1", "--set", "loop.second=2", "--steps", "3"),
+    ],
+)
+def test_values_of_a_flag_given_twice_are_all_kept(capsys, flags):
+    error = _fails(capsys, "nerf", "--data", "synthetic:spheres", *flags)
+    assert "first" in error
+
+
 def test_bad_data_leaves_no_folder_behind(capsys, tmp_path):
     out = tmp_path / "run"
     for data, message in (
