@@ -56,7 +56,7 @@ def make_start_sampler(
     if name == "uniform":
         if given:
             raise ValueError(f"uniform has no setting {', '.join(sorted(given))}")
-        fixed = {"uniform_fraction": 1.0, "progress_floor": 1.0}
+        fixed = {"uniform_fraction": 1.0, "stuck_share": 1.0}
         return registry.make_sampler(DEFAULT, {**fixed, **sizes})
     return registry.make_sampler(name, {**given, **sizes})
 

@@ -3,9 +3,10 @@
 Notation: S bins of L frames. A learner that has practised bin s for P_s passes fails in a pass
 through it with probability
 
-    f_s = l_s + (f0_s - l_s) exp(-P_s / τ_s)
+    f_s = l_s + (f0_s - l_s) exp(-(P_s / τ_s)^k_s)
 
-where l_s is what no practice removes. Environments walk through their clips frame by frame, fail
+where l_s is what no practice removes; with k_s above 1 nothing seems to help at first, and then it
+is learned at once, as the falls of real policies often are. Environments walk through their clips frame by frame, fail
 with the hazard that makes f_s per pass, and restart where the sampler says; at the end of a clip or
 after `horizon` frames they restart without having failed. Each frame spent in a bin is 1 / (L envs)
 of a pass of practice, so the number of environments does not matter to the learner. Bins marked
@@ -73,12 +74,14 @@ class Scenario(NamedTuple):
       first: f0, the failure rate before any practice.
       lowest: l, the failure rate after all practice.
       practice: τ, passes that remove 63 % of what can be removed.
+      sharpness: k, how suddenly.
       needs_previous: learns only as far as the bin before it.
     """
 
     first: Float[Array, "*runs bins"]
     lowest: Float[Array, "*runs bins"]
     practice: Float[Array, "*runs bins"]
+    sharpness: Float[Array, "*runs bins"]
     needs_previous: Bool[Array, "*runs bins"]
 
 
@@ -101,7 +104,7 @@ class Curves(NamedTuple):
 def scenarios() -> dict[str, Scenario]:
     """The scenarios by name; the same bins in each, laid out by `CLIP_BINS`."""
     total = sum(CLIP_BINS)
-    easy = dict(first=0.2, lowest=0.0, practice=0.7)
+    easy = dict(first=0.2, lowest=0.0, practice=0.7, sharpness=1.0)
     hard = dict(first=0.95, lowest=0.0, practice=14.0)
     steps = np.linspace(0, 1, total)
 
@@ -116,7 +119,7 @@ def scenarios() -> dict[str, Scenario]:
                     columns[name][list(where)] = value
         return Scenario(*(jnp.asarray(columns[n]) for n in default), jnp.asarray(needs))  # pyright: ignore[reportCallIssue]
 
-    even = dict(first=0.5, lowest=0.0, practice=2.0)
+    even = dict(first=0.5, lowest=0.0, practice=2.0, sharpness=1.0)
     noise = dict(first=0.6, lowest=0.3, practice=1.0)
     never = dict(first=1.0 - 1e-4, lowest=1.0 - 1e-4, practice=1.0)
     stairs = build(even)._replace(
@@ -128,6 +131,7 @@ def scenarios() -> dict[str, Scenario]:
         "one hard bin": build(easy, a=((23,), hard)),
         "five hard bins": build(easy, a=((7, 23, 24, 45, 57), hard | {"practice": 6.0})),
         "a staircase": stairs,
+        "a sudden bin": build(easy, a=((23,), hard | {"sharpness": 5.0})),
         "noise that cannot be learned": build(easy, a=((23,), hard), b=(range(30, 36), noise)),
         "an impossible bin": build(easy, a=((12,), hard), b=((28,), never)),
         "impossible only": build(even, a=((28,), never)),
@@ -146,7 +150,7 @@ def stack_scenarios(found: dict[str, Scenario]) -> Scenario:
 
 def failure_rates(scenario: Scenario, practised: Float[Array, " bins"]) -> Float[Array, " bins"]:
     """Chance to fail in one pass, f."""
-    done = -jnp.expm1(-practised / scenario.practice)
+    done = -jnp.expm1(-((practised / scenario.practice) ** scenario.sharpness))
     before = jnp.where(scenario.needs_previous, jnp.roll(done, 1), 1.0)
     done = done * before
     return scenario.first + (scenario.lowest - scenario.first) * done

@@ -9,8 +9,10 @@ forgetting, counted per environment so that their number does not matter. Starts
     z_s ~ Σ_{u < K} ρ^u x_{s+u}     look-back: bins before a failing one gain, never across clips
     q = cap((1 - λ) z / Σz) + λ / S exact floor and cap together, over valid bins only.
 
-A guard lowers bins that fail always and do not improve, which otherwise swallow the training: their
-weight is scaled by learning progress, the relative difference of the rate and its slow average.
+A guard holds back bins that nearly always fail and do not improve, which otherwise swallow the
+training: together they get at most a share of it, so that a bin no one can learn costs the others
+little, and one that is learned late is not given up. Progress is the relative difference of the
+rate and its slow average.
 
 The presets in `failure_bins_presets` reproduce published rules within the same settings.
 
@@ -61,7 +63,8 @@ class FailureBinsConfig:
       cap: largest probability as a multiple of uniform; None: off.
       is_length_weighted: weigh bins by their frames after the floor.
       is_clip_balanced: divide by the number of bins of the clip after the floor.
-      progress_floor: weight left to a bin that always fails without progress; 1: no guard.
+      stuck_share: largest share, before look-back and floor, of all bins together that nearly always
+        fail without progress; 1: no guard.
       progress_scale: relative progress from which a bin counts in full.
       impossible_rate: failure rate above which the guard looks at a bin.
       trend_decay: decay of the slow average.
@@ -94,7 +97,7 @@ class FailureBinsConfig:
     cap: float | None = 20.0
     is_length_weighted: bool = False
     is_clip_balanced: bool = False
-    progress_floor: float = 0.1
+    stuck_share: float = 0.3
     progress_scale: float = 0.05
     impossible_rate: float = 0.9
     trend_decay: float = 0.999
@@ -106,7 +109,7 @@ class FailureBinsConfig:
     def __post_init__(self) -> None:
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("kernel_size", self.kernel_size, 1)
-        for name in ("decay", "gain", "kernel_decay", "uniform_fraction", "progress_floor"):
+        for name in ("decay", "gain", "kernel_decay", "uniform_fraction", "stuck_share"):
             check_fraction(name, getattr(self, name))
         for name in ("correction", "trend_decay"):
             check_fraction(name, getattr(self, name))
@@ -202,8 +205,8 @@ def probabilities(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
     rate = failure_rates(config, state)
     if config.exponent != 1.0:
         rate = targets.power(rate, config.exponent)
-    if config.progress_floor < 1.0:
-        rate = rate * _progress_guard(config, state)
+    if config.stuck_share < 1.0:
+        rate = _hold_back_stuck(config, state, rate)
     rate = targets.look_back(
         rate + config.prior_ratio / num_bins,
         state.layout.last_bin,
@@ -312,12 +315,18 @@ def _per_clip(state: FailureBinsState, values: Float[Array, " bins"]) -> Float[A
     return sums[clip]
 
 
-def _progress_guard(config: FailureBinsConfig, state: FailureBinsState) -> Float[Array, " bins"]:
-    """Scales bins that nearly always fail by their learning progress."""
+def _hold_back_stuck(
+    config: FailureBinsConfig, state: FailureBinsState, weight: Float[Array, " bins"]
+) -> Float[Array, " bins"]:
+    """Scales the weights of bins that nearly always fail without learning progress."""
     rate = failure_rates(config, state)
     bias = 1.0 - config.trend_decay ** state.step.astype(jnp.float32)
     slow = state.trend / jnp.maximum(bias, 1e-6)
     progress = jnp.abs(rate - slow) / jnp.maximum(rate + slow, 1e-9) / config.progress_scale
-    scale = config.progress_floor + (1.0 - config.progress_floor) * jnp.minimum(progress, 1.0)
     is_known = (state.exposure > config.prior_exposure) & (state.step > 0)
-    return jnp.where((rate > config.impossible_rate) & is_known, scale, 1.0)
+    is_failing = is_known & state.valid & (rate > config.impossible_rate)
+    stuck = jnp.where(is_failing, 1.0 - jnp.minimum(progress, 1.0), 0.0)
+    held = jnp.sum(jnp.where(state.valid, stuck * weight, 0.0))
+    others = jnp.sum(jnp.where(state.valid, (1.0 - stuck) * weight, 0.0))
+    most = config.stuck_share / (1.0 - config.stuck_share) * others
+    return weight * (1.0 - stuck * (1.0 - jnp.minimum(most / jnp.maximum(held, 1e-9), 1.0)))

@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prior_ratio": 0.1,
         "uniform_fraction": 0.0,
         "cap": None,
-        "progress_floor": 1.0,
+        "stuck_share": 1.0,
         "is_edge_map": True,
     },
     "beyondmimic_paper": {
@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kernel_edge": "replicate",
         "uniform_fraction": 0.1,
         "cap": None,
-        "progress_floor": 1.0,
+        "stuck_share": 1.0,
     },
     "motion_bins_proposal": {
         "statistic": "smoothed_ratio",
@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kernel_edge": "stop",
         "uniform_fraction": 0.1,
         "cap": None,
-        "progress_floor": 1.0,
+        "stuck_share": 1.0,
     },
     "sonic": {
         "statistic": "rate",
@@ -70,7 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "uniform_fraction": 0.1,
         "cap": None,
         "is_length_weighted": True,
-        "progress_floor": 1.0,
+        "stuck_share": 1.0,
         "look_back_frames": 200,
     },
     "textop": {
@@ -87,6 +87,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "kernel_size": 1,
         "uniform_fraction": 0.1,
         "cap": None,
-        "progress_floor": 1.0,
+        "stuck_share": 1.0,
     },
 }

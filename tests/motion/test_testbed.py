@@ -37,6 +37,16 @@ def test_failure_rates_fall_from_the_first_to_the_lowest():
     np.testing.assert_allclose(after, scenario.lowest, atol=1e-6)
 
 
+def test_a_sudden_bin_does_not_move_at_first_and_is_learned_at_once():
+    scenario = testbed.scenarios()["a sudden bin"]
+    rates = [
+        float(testbed.failure_rates(scenario, jnp.full(60, share * scenario.practice[23]))[23])
+        for share in (0.0, 0.4, 1.6)
+    ]
+    assert rates[0] - rates[1] < 0.02
+    assert rates[2] < 0.01
+
+
 def test_a_chained_bin_waits_for_the_one_before():
     scenario = testbed.scenarios()["a chain"]
     alone = testbed.failure_rates(scenario, jnp.zeros(60).at[22].set(1e6))

@@ -44,7 +44,7 @@ def test_every_frame_lies_in_the_bin_that_lists_it():
 
 
 def test_failures_raise_their_bin_and_those_before_but_no_other_clip():
-    sampler = motion(uniform_fraction=0.1, cap=None, progress_floor=1.0)
+    sampler = motion(uniform_fraction=0.1, cap=None, stuck_share=1.0)
     state = sampler.init(jax.random.key(0))
     update = jax.jit(sampler.update)
     clip = np.repeat([0, 1], [200, 130])
@@ -96,19 +96,36 @@ def test_statistics_of_devices_are_summed():
         np.testing.assert_allclose(parts.exposure[lane], whole.exposure, rtol=1e-5)
 
 
-def test_a_bin_that_always_fails_without_progress_is_lowered_by_the_guard():
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_bins_that_always_fail_without_progress_get_their_share_together(share):
     probs = {}
-    for floor in (1.0, 0.1):
+    for limit in (1.0, share):
         sampler = motion(
-            progress_floor=floor, kernel_size=1, cap=None, uniform_fraction=0.05, trend_decay=0.9
+            stuck_share=limit, kernel_size=1, cap=None, uniform_fraction=0.05, trend_decay=0.9
         )
         update, state = jax.jit(sampler.update), sampler.init(jax.random.key(0))
-        frame = np.arange(200)
-        value = jnp.asarray(frame < 5, jnp.float32)
+        num_bins, frame = state.failures.shape[0], np.arange(200)
+        is_stuck = np.isin(motion_bins.bin_of(state.layout, rows(0, frame).items), (0, 2))
         for _ in range(80):
-            state = update(state, rows(0, frame), Feedback(value))
-        probs[floor] = float(sampler.probabilities(state)[0])
-    assert probs[0.1] < 0.7 * probs[1.0]
+            state = update(state, rows(0, frame), Feedback(jnp.asarray(is_stuck, jnp.float32)))
+        probs[limit] = np.asarray(sampler.probabilities(state))
+    held = 0.95 * share + 0.05 * 2 / num_bins
+    assert probs[1.0][[0, 2]].sum() > held
+    np.testing.assert_allclose(probs[share][[0, 2]].sum(), held, rtol=1e-3)
+    improving = state._replace(trend=state.trend / 2)
+    np.testing.assert_allclose(sampler.probabilities(improving), probs[1.0], rtol=1e-5)
+
+
+def test_when_every_bin_is_stuck_starts_are_uniform():
+    sampler = motion(kernel_size=1)
+    state = sampler.init(jax.random.key(0))
+    clip, frame = np.repeat(np.arange(len(CLIPS)), CLIPS), np.concatenate([*map(np.arange, CLIPS)])
+    items = MotionTime(jnp.asarray(clip, jnp.int32), jnp.asarray(frame, jnp.int32))
+    draw = Draw(items, jnp.ones(frame.size), jnp.ones(frame.size))
+    for _ in range(3):
+        state = sampler.update(state, draw, Feedback(jnp.ones(frame.size)))
+    probs = sampler.probabilities(state)
+    np.testing.assert_allclose(probs, 1 / probs.size, rtol=1e-5)
 
 
 def test_cap_and_override_and_masks_hold():
