@@ -6,11 +6,12 @@ through it with probability
     f_s = l_s + (f0_s - l_s) exp(-(P_s / τ_s)^k_s)
 
 where l_s is what no practice removes; with k_s above 1 nothing seems to help at first, and then it
-is learned at once, as the falls of real policies often are. Environments walk through their clips frame by frame, fail
-with the hazard that makes f_s per pass, and restart where the sampler says; at the end of a clip or
-after `horizon` frames they restart without having failed. Each frame spent in a bin is 1 / (L envs)
-of a pass of practice, so the number of environments does not matter to the learner. Bins marked
-`needs_previous` only learn as far as the bin before them has (a landing after a jump).
+is learned at once, as the falls of real policies often are. Environments walk through their clips
+frame by frame, fail with the hazard that makes f_s per pass, and restart where the sampler says; at
+the end of a clip or after `horizon` frames they restart without having failed. Each frame spent in
+a bin is 1 / (L envs) of a pass of practice, so the number of environments does not matter to the
+learner. Bins marked `needs_previous` only learn as far as the bin before them has (a landing after
+a jump).
 
 This is a model of what matters to the choice of starts and not of reinforcement learning.
 """

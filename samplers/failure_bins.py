@@ -63,8 +63,8 @@ class FailureBinsConfig:
       cap: largest probability as a multiple of uniform; None: off.
       is_length_weighted: weigh bins by their frames after the floor.
       is_clip_balanced: divide by the number of bins of the clip after the floor.
-      stuck_share: largest share, before look-back and floor, of all bins together that nearly always
-        fail without progress; 1: no guard.
+      stuck_share: largest share, before look-back and floor, of all bins together that nearly
+        always fail without progress; 1: no guard.
       progress_scale: relative progress from which a bin counts in full.
       impossible_rate: failure rate above which the guard looks at a bin.
       trend_decay: decay of the slow average.
