@@ -69,8 +69,17 @@ def motion_cost_table() -> str:
 
 def motion_samplers_table() -> str:
     """Where episodes start, paired seeds on a clip with one hard second."""
+    return _compared("motion_samplers_cpu")
+
+
+def motion_mixed_table() -> str:
+    """The same on five clips, of which one is hard."""
+    return _compared("motion_mixed_cpu")
+
+
+def _compared(name: str) -> str:
     rows = []
-    results = cells.read("motion_samplers_cpu")
+    results = cells.read(name)
     for data, found in results["data"].items():
         label = f"{data}, {results['configs'][data]['base']['loop']['num_iterations']} iterations"
         for sampler, values in found["samplers"].items():
@@ -103,5 +112,6 @@ TABLES = {
     "motion_jump": motion_jump_table,
     "motion_cost": motion_cost_table,
     "motion_samplers": motion_samplers_table,
+    "motion_mixed": motion_mixed_table,
     "motion_testbed": motion_testbed_table,
 }
