@@ -107,7 +107,8 @@ def distort(
 
     Bad input: where the rational model's denominator vanishes the result is not finite.
     """
-    lens = _lens(distortion, xy[..., 0], xy[..., 1])
+    xy = jnp.asarray(xy)
+    lens = _lens(jnp.asarray(distortion), xy[..., 0], xy[..., 1])
     return jnp.stack([lens.u, lens.v], axis=-1)
 
 
@@ -199,9 +200,9 @@ class _Lens(NamedTuple):
         return jnp.where(is_regular, x, 0.0), jnp.where(is_regular, y, 0.0)
 
 
-def _lens(distortion: Array | np.ndarray, x: Array | np.ndarray, y: Array | np.ndarray) -> _Lens:
+def _lens(distortion: Array, x: Array, y: Array) -> _Lens:
     """Evaluates the lens by components, which compiles to one loop."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = jnp.moveaxis(jnp.asarray(distortion), -1, 0)
+    k1, k2, p1, p2, k3, k4, k5, k6 = jnp.moveaxis(distortion, -1, 0)
     r2 = x * x + y * y
     top = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
     bottom = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
