@@ -27,7 +27,7 @@ def inclusive_sums(
     # a loop, though its length is known: written out, every turn is two kernels to compile
     earlier = jnp.pad(segment, (n, 0), constant_values=segment[0] - 1)
 
-    def double(turn: Int[Array, ""], total: Float[Array, " n"]) -> Float[Array, " n"]:
+    def double(turn: Int[Array, ""] | int, total: Float[Array, " n"]) -> Float[Array, " n"]:
         start = (n - jnp.minimum(1 << turn, n),)
         same = jax.lax.dynamic_slice(earlier, start, (n,)) == segment
         moved = jax.lax.dynamic_slice(jnp.pad(total, (n, 0)), start, (n,))

@@ -245,7 +245,7 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     starts = jnp.asarray(offsets, jnp.int32)
 
     def choose_in_level(
-        level: Int[Array, ""], carry: tuple[Int[Array, " n"], Float[Array, " n"]]
+        level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], Float[Array, " n"]]
     ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
         node, fraction = carry
         upper, rest = _split_word(words[level // 2])
