@@ -88,6 +88,10 @@ class EnvConfig:
         if not (self.reward_terms and self.actor_terms and self.critic_terms):
             raise ValueError("needs at least one reward and one observation for actor and critic")
 
+    def episode_steps(self, control_rate: float) -> int:
+        """Gives the limit of an episode in control steps."""
+        return max(1, round(self.episode_seconds * control_rate))
+
     def calm(self) -> "EnvConfig":
         """Gives the same task without noise, pushes and randomisation, for evaluation."""
         return dataclasses.replace(
@@ -269,7 +273,7 @@ class _Task:
 
     def __init__(self, robot: Robot, config: EnvConfig):
         self.robot, self.config = robot, config
-        self.max_age = max(1, round(config.episode_seconds * robot.control_rate))
+        self.max_age = config.episode_steps(robot.control_rate)
 
     def start(self, bank: ClipBank, key: Key[Array, ""], starts: MotionTime):
         """New robots, and where they begin."""

@@ -17,7 +17,7 @@ from samplers.motion_bins import MotionTime
 
 DEFAULT = "failure_bins"
 _BY_EPISODE = ("motion_bins_proposal", "textop")
-_SIZES = ("clip_frames", "batch_size", "frames_per_bin")
+_SIZES = ("clip_frames", "batch_size", "frames_per_bin", "horizon_frames")
 
 
 def names() -> tuple[str, ...]:
@@ -31,6 +31,7 @@ def make_start_sampler(
     clip_frames: tuple[int, ...],
     batch_size: int,
     frames_per_bin: float | int,
+    horizon_frames: int | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Sampler:
     """Makes a sampler of starts by name.
@@ -38,6 +39,7 @@ def make_start_sampler(
     Args:
       clip_frames: frames of each clip that may be started in.
       batch_size: environments.
+      horizon_frames: control steps after which episodes end; None: at the end of their clip.
       options: settings that differ from the sampler's own.
     Raises:
       ValueError: for an unknown name or setting, listing the known ones.
@@ -52,6 +54,7 @@ def make_start_sampler(
         "clip_frames": clip_frames,
         "batch_size": batch_size,
         "frames_per_bin": float(frames_per_bin),
+        "horizon_frames": None if horizon_frames is None else float(horizon_frames),
     }
     if name == "uniform":
         if given:

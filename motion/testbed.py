@@ -94,12 +94,14 @@ class Curves(NamedTuple):
       worst: the largest of them.
       least_share: smallest starting probability times the number of bins.
       impossible_share: starting probability of the impossible bins together.
+      impossible_time: share of all environment steps so far that were spent in them.
     """
 
     failure: Float[Array, " points"]
     worst: Float[Array, " points"]
     least_share: Float[Array, " points"]
     impossible_share: Float[Array, " points"]
+    impossible_time: Float[Array, " points"]
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -241,9 +243,11 @@ def _look(sampler: Sampler, layout: BinLayout, scenario: Scenario, walk: _Walk) 
     # the sampler may have cut the clips otherwise, so its bins are found by the frames of ours
     middle = MotionTime(layout.clip, layout.first_frame + layout.num_frames // 2)
     theirs = probs[bin_of(walk.sampler.layout, middle)]
+    spent = jnp.sum(jnp.where(is_possible, 0.0, walk.practised))  # all bins are equally long
     return Curves(
         failure=jnp.sum(excess) / jnp.maximum(jnp.sum(is_possible), 1),
         worst=jnp.max(excess),
         least_share=jnp.min(probs) * probs.shape[0],
         impossible_share=jnp.sum(jnp.where(is_possible, 0.0, theirs)),
+        impossible_time=spent / jnp.maximum(jnp.sum(walk.practised), 1e-9),
     )

@@ -10,9 +10,10 @@ forgetting, counted per environment so that their number does not matter. Starts
     q = cap((1 - λ) z / Σz) + λ / S exact floor and cap together, over valid bins only.
 
 A guard holds back bins that nearly always fail and do not improve, which otherwise swallow the
-training: together they get at most a share of it, so that a bin no one can learn costs the others
-little, and one that is learned late is not given up. Progress is the relative difference of the
-rate and its slow average.
+training: together they get at most a share of its environment steps, so that a bin no one can
+learn costs the others little, and one that is learned late is not given up. Starts there end soon,
+so a small share of the steps is many starts (see `survival`). Progress is the relative difference
+of the rate and its slow average.
 
 The presets in `failure_bins_presets` reproduce published rules within the same settings.
 
@@ -30,6 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from . import corrections, draws, scores, targets
 from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, multiply_high
 from .motion_bins import RULES, BinLayout, MotionTime, bin_of, cut_into_bins
+from .survival import expected_frames
 
 STATISTICS = ("rate", "counts", "smoothed_ratio")
 
@@ -63,8 +65,10 @@ class FailureBinsConfig:
       cap: largest probability as a multiple of uniform; None: off.
       is_length_weighted: weigh bins by their frames after the floor.
       is_clip_balanced: divide by the number of bins of the clip after the floor.
-      stuck_share: largest share, before look-back and floor, of all bins together that nearly
-        always fail without progress; 1: no guard.
+      stuck_share: largest share of the environment steps, before look-back and floor, for starts
+        in all bins together that nearly always fail without progress; 1: no guard.
+      horizon_frames: frames after which an episode ends, for `stuck_share`; None: at the end of
+        its clip.
       progress_scale: relative progress from which a bin counts in full.
       impossible_rate: failure rate above which the guard looks at a bin.
       trend_decay: decay of the slow average.
@@ -97,7 +101,8 @@ class FailureBinsConfig:
     cap: float | None = 20.0
     is_length_weighted: bool = False
     is_clip_balanced: bool = False
-    stuck_share: float = 0.3
+    stuck_share: float = 0.15
+    horizon_frames: float | None = None
     progress_scale: float = 0.05
     impossible_rate: float = 0.9
     trend_decay: float = 0.999
@@ -115,7 +120,7 @@ class FailureBinsConfig:
             check_fraction(name, getattr(self, name))
         for name in ("prior_exposure", "prior_ratio", "exponent", "look_back_frames"):
             check_at_least(name, getattr(self, name), 0)
-        for name in ("cap", "rate_cap"):
+        for name in ("cap", "rate_cap", "horizon_frames"):
             if getattr(self, name) is not None:
                 check_at_least(name, getattr(self, name), 1)
         if self.statistic not in STATISTICS or self.bin_rule not in RULES:
@@ -181,6 +186,18 @@ def failure_rates(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
         return state.failures
     if config.statistic == "smoothed_ratio":
         return state.trend
+    rate = _failures_over_exposure(config, state)
+    if config.is_probability:
+        rate = -jnp.expm1(-rate)
+    if config.rate_cap is not None:
+        rate = jnp.minimum(rate, config.rate_cap * jnp.mean(rate))
+    return rate
+
+
+def _failures_over_exposure(
+    config: FailureBinsConfig, state: FailureBinsState
+) -> Float[Array, " bins"]:
+    """Gives h, failures per pass or per row."""
     failures, exposure = state.failures, state.exposure
     if config.is_per_clip:
         failures, exposure = _per_clip(state, failures), _per_clip(state, exposure)
@@ -189,14 +206,9 @@ def failure_rates(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
         seen = jnp.sum(state.exposure)
         overall = jnp.sum(state.failures) / jnp.where(seen > 0, seen, 1.0)
         prior = config.prior_exposure * jnp.where(seen > 0, overall, 1.0)
-    rate = scores.failure_rate(
+    return scores.failure_rate(
         failures, exposure, prior_failures=prior, prior_exposure=config.prior_exposure
     )
-    if config.is_probability:
-        rate = -jnp.expm1(-rate)
-    if config.rate_cap is not None:
-        rate = jnp.minimum(rate, config.rate_cap * jnp.mean(rate))
-    return rate
 
 
 def probabilities(config: FailureBinsConfig, state: FailureBinsState) -> Float[Array, " bins"]:
@@ -326,7 +338,15 @@ def _hold_back_stuck(
     is_known = (state.exposure > config.prior_exposure) & (state.step > 0)
     is_failing = is_known & state.valid & (rate > config.impossible_rate)
     stuck = jnp.where(is_failing, 1.0 - jnp.minimum(progress, 1.0), 0.0)
-    held = jnp.sum(jnp.where(state.valid, stuck * weight, 0.0))
-    others = jnp.sum(jnp.where(state.valid, (1.0 - stuck) * weight, 0.0))
+    frames = jnp.where(state.valid, weight * _frames_per_start(config, state), 0.0)
+    held, others = jnp.sum(stuck * frames), jnp.sum((1.0 - stuck) * frames)
     most = config.stuck_share / (1.0 - config.stuck_share) * others
     return weight * (1.0 - stuck * (1.0 - jnp.minimum(most / jnp.maximum(held, 1e-9), 1.0)))
+
+
+def _frames_per_start(config: FailureBinsConfig, state: FailureBinsState) -> Float[Array, " bins"]:
+    """Gives what a start costs, in environment steps."""
+    per_pass = _failures_over_exposure(config, state)
+    if not config.is_exposure_in_passes:
+        per_pass = per_pass * state.layout.num_frames
+    return expected_frames(state.layout, per_pass, config.horizon_frames)

@@ -126,6 +126,7 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | Non
         clip_frames=tuple(max(length - margin, 1) for length in loaded.lengths),
         batch_size=job.num_envs,
         frames_per_bin=job.bin_seconds * rate,
+        horizon_frames=job.env.episode_steps(rate),
         options=job.sampler.as_dict(),
     )
     if mesh is not None:
