@@ -11,10 +11,10 @@ episode. `output.final_critic` is the critic's observation before that, for boot
 Time: `state.frame` is the frame the robot should be at now. An observation shows the reference one
 frame later, which is what the reward of the coming step compares with.
 
-With physics "mjx" `reset` and `step` are pure and may be traced, vmapped over nothing, scanned and
-donated. With "c" they run on the host with three small compiled programs between the simulator's
-calls; the signatures are the same and the states can be kept, but only one caller may use an
-environment at a time.
+With physics "mjx" and "warp" `reset` and `step` are pure and may be traced, vmapped over nothing,
+scanned and donated. With "c" they run on the host with three small compiled programs between the
+simulator's calls; the signatures are the same and the states can be kept, but only one caller may
+use an environment at a time.
 
 The task is BeyondMimic's (Liao et al. 2025); the parts that differ say so where they are. The file
 is long because both simulators go through one reset and one step, told here whole.
@@ -34,7 +34,7 @@ from samplers.motion_bins import MotionTime
 from . import errors, observations, perturbations, rewards, terminations, tracking
 from .clips import ClipBank
 from .perturbations import Randomisation
-from .physics import Physics, make_physics
+from .physics import Physics, PhysicsName, make_physics
 from .robots import Robot
 from .tracking import Physical, Tracking
 
@@ -238,15 +238,16 @@ def make_env(
     config: EnvConfig | None = None,
     *,
     num_envs: int,
-    physics: Literal["c", "mjx"] | Physics = "c",
+    physics: PhysicsName | Physics = "c",
 ) -> Env:
     """Makes an environment.
 
     Args:
       num_envs: copies of the robot.
-      physics: "c" for MuJoCo's C engine, "mjx" for MJX, or a back-end.
+      physics: "c" for MuJoCo's C engine, "mjx" for MJX, "warp" for MuJoCo Warp, or a back-end.
     Raises:
-      ValueError: for another physics, or fewer than one copy.
+      ValueError: for another physics, a robot it cannot simulate, a missing package, or fewer than
+        one copy.
     """
     config = config or EnvConfig()
     if num_envs < 1:

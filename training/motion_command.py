@@ -10,7 +10,8 @@ from .device_flags import DeviceFlags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
 PhysicsChoice = Annotated[
-    Literal["c", "mjx"] | None, tyro.conf.arg(metavar="{c,mjx}", help_behavior_hint="")
+    Literal["c", "mjx", "warp"] | None,
+    tyro.conf.arg(metavar="{c,mjx,warp}", help_behavior_hint=""),
 ]
 OrderChoice = Annotated[
     Literal["wxyz", "xyzw"] | None, tyro.conf.arg(metavar="{wxyz,xyzw}", help_behavior_hint="")
@@ -49,7 +50,8 @@ class MotionCommand:
     sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
     physics: PhysicsChoice = None
-    """MuJoCo's C engine or MJX. Default: c on a CPU, mjx where JAX finds an accelerator."""
+    """MuJoCo's C engine, MJX, or MuJoCo Warp (NVIDIA; needs the extra warp). Default: c on a CPU,
+    mjx where JAX finds an accelerator."""
     envs: OptionalInt = None
     """Copies of the robot. Default: 256, or 4096 on an accelerator."""
     seconds: OptionalFloat = None

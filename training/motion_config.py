@@ -5,6 +5,7 @@ from typing import Literal
 
 from motion.env import EnvConfig
 from motion.formats.clip_files import ReadOptions
+from motion.physics import PhysicsName
 from motion.train_step import TrainConfig
 
 from .nerf_config import SamplerConfig
@@ -75,7 +76,7 @@ class MotionJob:
     job: Literal["motion"] = "motion"
     seed: int = 0
     source: MotionSource = MotionSource()
-    physics: Literal["c", "mjx"] = "c"
+    physics: PhysicsName = "c"
     num_envs: int = 256
     sampler: SamplerConfig = SamplerConfig(name="failure_bins")
     bin_seconds: float = 1.0

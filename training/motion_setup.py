@@ -107,7 +107,7 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | Non
     axis = axis_of(mesh)
     if mesh is not None and job.physics != "mjx":
         raise ValueError(
-            f"--devices {axis.size} needs --physics mjx; physics {job.physics} runs on the host"
+            f"--devices {axis.size} needs --physics mjx, got {job.physics}: it uses one device"
         )
     rows = axis.share_of(job.num_envs, "environments (--envs)") * job.train.num_steps
     if rows % job.train.ppo.num_minibatches:

@@ -1,5 +1,5 @@
-"""Physics behind one interface: MuJoCo's batched C engine, and MJX."""
+"""Physics behind one interface: MuJoCo's batched C engine, MJX, and MuJoCo Warp."""
 
-from .interface import Physics, make_physics
+from .interface import Physics, PhysicsName, make_physics
 
-__all__ = ["Physics", "make_physics"]
+__all__ = ["Physics", "PhysicsName", "make_physics"]

@@ -5,7 +5,7 @@ it tells of a state (`Physical`) always belongs to that state: positions, veloci
 of the same moment, also right after a robot was moved.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from jaxtyping import Array, Bool, Float
 
@@ -13,7 +13,7 @@ from motion.perturbations import Randomisation
 from motion.robots import Robot
 from motion.tracking import Physical
 
-NAMES = ("c", "mjx")
+PhysicsName = Literal["c", "mjx", "warp"]
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ def make_physics(name: str, robot: Robot, num_envs: int) -> Physics:
     """Makes a back-end by name.
 
     Raises:
-      ValueError: for another name.
+      ValueError: for another name, a robot the back-end cannot simulate, or a missing package.
     """
     if name == "c":
         from .c_engine import CEngine
@@ -78,4 +78,9 @@ def make_physics(name: str, robot: Robot, num_envs: int) -> Physics:
         from .mjx_engine import MjxEngine
 
         return MjxEngine(robot)
-    raise ValueError(f"physics must be one of {', '.join(NAMES)}, got {name!r}")
+    if name == "warp":
+        from .warp_engine import WarpEngine
+
+        return WarpEngine(robot, num_envs)
+    names = ", ".join(get_args(PhysicsName))
+    raise ValueError(f"physics must be one of {names}, got {name!r}")

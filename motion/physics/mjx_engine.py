@@ -37,6 +37,8 @@ class MjxEngine:
         self._robot = robot
         self._model = mjx.put_model(robot.model)
         self._data = mjx.make_data(robot.model)
+        # what simulates; `_model` and `_data` tell of bodies
+        self._stepped_model, self._stepped_data = self._model, self._data
 
     def init(
         self,
@@ -81,7 +83,7 @@ class MjxEngine:
     def _substeps(
         self, state: MjxState, control: Float[Array, " joints"], randomisation: Randomisation
     ) -> MjxState:
-        model = self._randomised(randomisation)
+        model = self._randomised(self._stepped_model, randomisation)
         stiffness, damping, effort = (
             jnp.asarray(part, control.dtype)
             for part in (self._robot.stiffness, self._robot.damping, self._robot.effort_limit)
@@ -93,7 +95,7 @@ class MjxEngine:
             is_at_limit = jnp.abs(torque) >= effort
             limit = angle + jnp.clip(torque, -effort, effort) / stiffness
             slope = jnp.where(is_at_limit, 0.0, -damping)
-            data = self._data.replace(
+            data = self._stepped_data.replace(
                 qpos=state.qpos,
                 qvel=state.qvel,
                 qacc_warmstart=state.warm_start,
@@ -105,9 +107,8 @@ class MjxEngine:
 
         return jax.lax.scan(substep, state, None, length=self._robot.num_substeps)[0]
 
-    def _randomised(self, randomisation: Randomisation) -> mjx.Model:
+    def _randomised(self, model: mjx.Model, randomisation: Randomisation) -> mjx.Model:
         anchor = self._robot.tracked_ids[self._robot.anchor]
-        model = self._model
         com = model.body_ipos.at[anchor].add(randomisation.anchor_com)
         friction = model.pair_friction
         if self._robot.pair_ids:
@@ -122,7 +123,7 @@ class MjxEngine:
     def _bodies(
         self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"], randomisation: Randomisation
     ) -> Bodies:
-        model = self._randomised(randomisation)
+        model = self._randomised(self._model, randomisation)
         data = self._data.replace(qpos=qpos, qvel=qvel)
         for stage in (mjx.kinematics, mjx.com_pos, mjx.com_vel):
             data = stage(model, data)

@@ -1,12 +1,18 @@
-"""One environment, two physics: MJX agrees with the C engine over rollouts."""
+"""One environment, several physics: MJX and Warp agree with the C engine over rollouts."""
+
+import copy
+import dataclasses
+import importlib.util
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
 from motion.env import EnvConfig, make_env
 from motion.physics import make_physics
+from motion.physics.warp_engine import most_contacts
 from samplers.motion_bins import MotionTime
 
 from .tiny import tiny_bank, tiny_robot
@@ -22,10 +28,16 @@ def starts(step):
     return MotionTime(jnp.zeros(ENVS, jnp.int32), frame)
 
 
+needs_warp = pytest.mark.skipif(
+    importlib.util.find_spec("warp") is None, reason="needs the package warp-lang"
+)
+
+
 @pytest.mark.slow
-def test_mjx_and_c_agree_over_a_rollout_with_resets_and_mjx_traces_once():
+@pytest.mark.parametrize("physics", ["mjx", pytest.param("warp", marks=needs_warp)])
+def test_physics_agree_with_c_over_a_rollout_with_resets_and_are_traced_once(physics):
     config = EnvConfig(episode_seconds=0.3, push_seconds=(0.1, 0.3))
-    host, traced = (make_env(ROBOT, config, num_envs=ENVS, physics=name) for name in ("c", "mjx"))
+    host, traced = (make_env(ROBOT, config, num_envs=ENVS, physics=name) for name in ("c", physics))
     count = 0
 
     def run(bank, state, action, begin, key):
@@ -56,7 +68,25 @@ def test_mjx_and_c_agree_over_a_rollout_with_resets_and_mjx_traces_once():
 
 
 def test_physics_are_named():
-    with pytest.raises(ValueError, match="c, mjx"):
+    with pytest.raises(ValueError, match="c, mjx, warp"):
         make_physics("bullet", ROBOT, 2)
     with pytest.raises(ValueError, match="num_envs"):
         make_physics("c", ROBOT, 0)
+
+
+def test_warp_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"hardlight\[warp\]"):
+        make_physics("warp", ROBOT, 2)
+
+
+def test_warp_makes_room_for_every_contact_and_refuses_what_it_cannot_count():
+    assert most_contacts(ROBOT) == 2  # two spheres
+    assert most_contacts(tiny_robot(collision="floor")) == 4  # and a capsule
+    touching = tiny_robot(collision="file")
+    with pytest.raises(ValueError, match="contacts with the floor only"):
+        most_contacts(touching)
+    boxed = copy.copy(ROBOT.model)
+    boxed.geom_type[boxed.pair_geom1] = mujoco.mjtGeom.mjGEOM_MESH
+    with pytest.raises(ValueError, match="take physics mjx or c"):
+        most_contacts(dataclasses.replace(ROBOT, model=boxed))
