@@ -3,8 +3,8 @@
     python -m benchmarks.voxels                   everything, three minutes on two cores
     python -m benchmarks.voxels --parts soft hard
 
-Peers: two half-voxel marches in JAX (checkpointed, inexact), one step after another in a scan, and
-all samples of a chunk of rays at once as radiance-field code does; a DDA in numba on all cores (forward
+Peers: two half-voxel marches in JAX (checkpointed, inexact), one in a scan and one that takes all
+samples of a chunk of rays at once as radiance-field code does, a DDA in numba on all cores (forward
 only), and Embree through trimesh (first hit only). Times are the least of several calls after
 compilation, each part in a process of its own; compile times are without a cache of programs.
 Writes benchmarks/results/voxels_BACKEND.json; parts not run keep their numbers.

@@ -1,6 +1,5 @@
 """From the flags of `hardlight voxels` to a job."""
 
-import dataclasses
 
 from voxels.guidance.distillation import DistillationConfig
 from voxels.rendering.images import RenderConfig
@@ -12,6 +11,8 @@ from .voxels_command import VoxelsCommand
 from .voxels_config import TEXT_GUIDES, GuidanceConfig, VoxelsJob, VoxelsLoop, WorldSource
 
 _TINY_SCALE = 4.0
+# a search from fog begins a second time from what it found; shorter runs have nothing to begin from
+_SEARCH_STEPS, _RESTARTS, _LEAST_STEPS_TO_RESTART = 1200, (0.6,), 400
 
 
 def build(command: VoxelsCommand) -> VoxelsJob:
@@ -45,9 +46,11 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         near=loaded.near,
         has_geometry=False,
     )
-    train = TrainConfig(render=render)
-    if command.steps is not None:
-        train = dataclasses.replace(train, num_steps=command.steps)
+    is_search = source.start == "fog"
+    plain_steps = _SEARCH_STEPS if is_search else TrainConfig(render=render).num_steps
+    num_steps = plain_steps if command.steps is None else command.steps
+    restarts = _RESTARTS if is_search and num_steps >= _LEAST_STEPS_TO_RESTART else ()
+    train = TrainConfig(render=render, num_steps=num_steps, restarts=restarts)
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
     job = VoxelsJob(
         seed=command.seed or 0,
