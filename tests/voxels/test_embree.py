@@ -13,7 +13,7 @@ from .examples import pinhole
 from .oracles import embree_first_hits
 
 LIT = np.asarray(lit_colors(terrain_palette(), daylight()))
-SKY = np.asarray(daylight().sky)
+SKY = np.reshape(daylight().sky, (1, 1, 3)).astype(np.float32)
 
 
 def random_eyes(random, block_map, count):
