@@ -15,26 +15,15 @@ def voxels_table() -> str:
 
     rows = [
         ["soft 64 x 48 x 64 at 256 x 256", *(f"{soft[key]:.0f}" for key in _SOFT)],
-        ["same, naive half-voxel march in JAX, a scan", *pair(soft, "naive")],
-        ["same, naive, all samples of a chunk of rays at once", *pair(soft, "sampled")],
+        ["same, naive half-voxel march in JAX", *pair(soft, "naive")],
         ["same, numba, forward only", f"{soft['numba_forward_ms']:.0f}", ""],
         ["hard at 512 x 512", *pair(hard, "hard")],
         ["same, first hit only", f"{hard['first_hit_ms']:.0f}", ""],
         ["same, Embree's first hit", f"{hard['embree_first_hit_ms']:.0f}", ""],
         ["hard 256 x 256 x 256 at 512 x 512", *pair(large, "hard")],
     ]
-    ratios = [
-        f"{soft[f'times_{name}_forward']:.1f} times as fast as {what} forward and "
-        f"{soft[f'times_{name}_forward_backward']:.1f} times with gradient"
-        for name, what in (("naive", "the scan"), ("sampled", "the samples at once"))
-    ]
-    notes = [
-        f"The soft renderer is {ratios[0]}, {ratios[1]}; "
-        f"forward it takes {soft['ours_over_numba']:.1f} times as long as numba.",
-        f"Peak memory of the last row: {large['peak_memory_gb']:.1f} GB.",
-    ]
-    table = cells.table(["", "forward (ms)", "with gradient (ms)"], rows)
-    return "\n\n".join([table, *notes])
+    peak = f"Peak memory of the last row: {large['peak_memory_gb']:.1f} GB."
+    return f"{cells.table(['', 'forward (ms)', 'with gradient (ms)'], rows)}\n\n{peak}"
 
 
 def voxels_samplers_table() -> str:
