@@ -1,5 +1,6 @@
 """From the flags of `hardlight voxels` to a job."""
 
+import dataclasses
 
 from voxels.guidance.distillation import DistillationConfig
 from voxels.rendering.images import RenderConfig
@@ -46,11 +47,17 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         near=loaded.near,
         has_geometry=False,
     )
-    is_search = source.start == "fog"
-    plain_steps = _SEARCH_STEPS if is_search else TrainConfig(render=render).num_steps
-    num_steps = plain_steps if command.steps is None else command.steps
-    restarts = _RESTARTS if is_search and num_steps >= _LEAST_STEPS_TO_RESTART else ()
-    train = TrainConfig(render=render, num_steps=num_steps, restarts=restarts)
+    train = TrainConfig(render=render)
+    if source.start == "fog" and (command.steps or _SEARCH_STEPS) >= _LEAST_STEPS_TO_RESTART:
+        # the rate is held: a logit at its bound has far to go where it changes sides late
+        train = dataclasses.replace(
+            train,
+            num_steps=_SEARCH_STEPS,
+            restarts=_RESTARTS,
+            final_learning_rate=train.learning_rate,
+        )
+    if command.steps is not None:
+        train = dataclasses.replace(train, num_steps=command.steps)
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
     job = VoxelsJob(
         seed=command.seed or 0,
