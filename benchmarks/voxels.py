@@ -3,7 +3,8 @@
     python -m benchmarks.voxels                   everything, three minutes on two cores
     python -m benchmarks.voxels --parts soft hard
 
-Peers: a half-voxel march in JAX (checkpointed, inexact), a DDA in numba on all cores (forward
+Peers: two half-voxel marches in JAX (checkpointed, inexact), one in a scan and one that takes all
+samples of a chunk of rays at once as radiance-field code does, a DDA in numba on all cores (forward
 only), and Embree through trimesh (first hit only). Times are the least of several calls after
 compilation, each part in a process of its own; compile times are without a cache of programs.
 Writes benchmarks/results/voxels_BACKEND.json; parts not run keep their numbers.
@@ -38,7 +39,7 @@ def soft() -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from benchmarks.peers.voxel_tracers import dda_call, naive_march
+    from benchmarks.peers.voxel_tracers import dda_call, naive_march, naive_samples
     from voxels.rendering.crossings import axis_features
     from voxels.rendering.ray_march import MarchConfig, composite_march
 
@@ -51,6 +52,9 @@ def soft() -> dict[str, Any]:
     ours, both = _least(jax.jit(march), *arguments), _least(_gradient(march), *arguments)
     naive_forward = _least(jax.jit(naive), *arguments, repeats=3)
     naive_both = _least(_gradient(naive), *arguments, repeats=2)
+    sampled = functools.partial(naive_samples, shape)
+    sampled_forward = _least(jax.jit(sampled), *arguments, repeats=2)
+    sampled_both = _least(_gradient(sampled), *arguments, repeats=2)
     features = axis_features(probs, _lit(), eye)
     call, out = dda_call(jax.nn.sigmoid(logits), features, eye, directions)
     native = _least(call)
@@ -60,9 +64,13 @@ def soft() -> dict[str, Any]:
         "forward_backward_ms": both,
         "naive_forward_ms": naive_forward,
         "naive_forward_backward_ms": naive_both,
+        "sampled_forward_ms": sampled_forward,
+        "sampled_forward_backward_ms": sampled_both,
         "numba_forward_ms": native,
         "times_naive_forward": naive_forward / ours,
         "times_naive_forward_backward": naive_both / both,
+        "times_sampled_forward": sampled_forward / ours,
+        "times_sampled_forward_backward": sampled_both / both,
         "ours_over_numba": ours / native,
         "largest_difference_to_numba": float(gap),
     }

@@ -12,6 +12,8 @@ from .voxels_command import VoxelsCommand
 from .voxels_config import TEXT_GUIDES, GuidanceConfig, VoxelsJob, VoxelsLoop, WorldSource
 
 _TINY_SCALE = 4.0
+# a search from fog begins a second time from what it found; shorter runs have nothing to begin from
+_SEARCH_STEPS, _RESTARTS, _LEAST_STEPS_TO_RESTART = 1200, (0.6,), 400
 
 
 def build(command: VoxelsCommand) -> VoxelsJob:
@@ -46,6 +48,14 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         has_geometry=False,
     )
     train = TrainConfig(render=render)
+    if source.start == "fog" and (command.steps or _SEARCH_STEPS) >= _LEAST_STEPS_TO_RESTART:
+        # the rate is held: a logit at its bound has far to go where it changes sides late
+        train = dataclasses.replace(
+            train,
+            num_steps=_SEARCH_STEPS,
+            restarts=_RESTARTS,
+            final_learning_rate=train.learning_rate,
+        )
     if command.steps is not None:
         train = dataclasses.replace(train, num_steps=command.steps)
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")

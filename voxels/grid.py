@@ -153,7 +153,7 @@ def harden(grid: VoxelGrid) -> tuple[Float[Array, "x y z"], Float[Array, "x y z 
     return grid.occupancy_logits, probs + jax.lax.stop_gradient(one_hot - probs)
 
 
-def bound_logits(grid: VoxelGrid, limit: float) -> VoxelGrid:
+def bound_logits(grid: VoxelGrid, limit: float | Float[Array, ""]) -> VoxelGrid:
     """Keeps logits where a gradient can still move them.
 
     Occupancy within `limit` of zero; the likeliest material at zero, which changes no

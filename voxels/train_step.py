@@ -7,6 +7,7 @@ bit for bit from a saved state.
 """
 
 import dataclasses
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,9 @@ class TrainConfig:
     Attributes:
       render: what a training view is.
       num_steps: length of the run; schedules end there.
+      restarts: shares of the run, rising, at which it begins anew from what it has found so far:
+        logits are brought within `restart_logit` and all schedules go back to their start.
+      restart_logit: the doubt of a restart, as `max_logit`.
       learning_rate, final_learning_rate: Adam's, falling geometrically.
       temperature_start, temperature_end: logits are divided by this, changing geometrically.
       variance_start, variance_end: weight of the variance of a pixel, see `pixel_variance`,
@@ -44,6 +48,8 @@ class TrainConfig:
 
     render: RenderConfig
     num_steps: int = 800
+    restarts: tuple[float, ...] = ()
+    restart_logit: float = 2.0
     learning_rate: float = 0.2
     final_learning_rate: float = 0.05
     temperature_start: float = 1.0
@@ -57,8 +63,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         rates = (self.learning_rate, self.final_learning_rate)
         heats = (self.temperature_start, self.temperature_end)
-        if min(*rates, *heats, self.max_logit) <= 0 or self.num_steps < 1:
-            raise ValueError("learning rates, temperatures, max_logit and num_steps must be > 0")
+        logits = (self.max_logit, self.restart_logit)
+        if min(*rates, *heats, *logits) <= 0 or self.num_steps < 1:
+            raise ValueError("learning rates, temperatures, logits and num_steps must be > 0")
+        ends = (0.0, *self.restarts, 1.0)
+        if any(b <= a for a, b in itertools.pairwise(ends)):
+            raise ValueError(f"restarts must rise within (0, 1), got {self.restarts}")
         if min(self.max_gradient_norm, self.variance_start, self.variance_end) < 0:
             raise ValueError("needed max_gradient_norm and the weights of variance >= 0")
 
@@ -94,7 +104,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Adam per cell with a geometrically falling rate, and clipping where asked for."""
 
     def rate(step: Any) -> Array:
-        progress = jnp.asarray(step) / config.num_steps
+        progress = since_restart(config, step)
         return geometric(config.learning_rate, config.final_learning_rate, progress)
 
     adam = adam_per_cell(rate)
@@ -111,9 +121,24 @@ def init_state(
     return TrainState(grid, optimizer, sampler.init(key, *data), jnp.zeros((), jnp.int32))
 
 
+def since_restart(config: TrainConfig, step: Int[Array, ""] | int) -> Float[Array, ""]:
+    """Progress at a step, 0 to 1, of the stretch between two restarts that it lies in."""
+    firsts = jnp.asarray(_stretches(config), jnp.float32)
+    step = jnp.clip(jnp.asarray(step, jnp.float32), 0.0, firsts[-1])
+    at = jnp.clip(jnp.sum(step >= firsts) - 1, 0, firsts.size - 2)
+    return (step - firsts[at]) / (firsts[at + 1] - firsts[at])
+
+
+def _stretches(config: TrainConfig) -> tuple[int, ...]:
+    """First step of each stretch between restarts, and the number of steps."""
+    inner = (max(1, round(share * config.num_steps)) for share in config.restarts)
+    return tuple(sorted({0, *(s for s in inner if s < config.num_steps), config.num_steps}))
+
+
 def temperature(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
     """What logits are divided by at a step."""
-    return geometric(config.temperature_start, config.temperature_end, step / config.num_steps)
+    progress = since_restart(config, step)
+    return geometric(config.temperature_start, config.temperature_end, progress)
 
 
 def render_at(
@@ -211,7 +236,8 @@ def learn(
     draw = seen.draw
     is_finite = jnp.isfinite(pull.gradient)
     cotangent = jnp.where(is_finite, pull.gradient, 0.0)
-    weight = linear(config.variance_start, config.variance_end, seen.query.progress)
+    progress = since_restart(config, state.step)
+    weight = linear(config.variance_start, config.variance_end, progress)
     variance, pull_variance = jax.vjp(pixel_variance, seen.moments)
     num_pixels = config.render.rows * config.render.cols
     (from_variance,) = pull_variance(jnp.full_like(variance, weight / num_pixels))
@@ -223,7 +249,9 @@ def learn(
     )(state.grid)
     gradient = jax.tree.map(jnp.add, from_images, from_priors)
     updates, optimizer = make_optimizer(config).update(gradient, state.optimizer, state.grid)
-    grid = bound_logits(optax.apply_updates(state.grid, updates), config.max_logit)  # pyright: ignore[reportArgumentType]
+    is_restart = jnp.isin(state.step + 1, jnp.asarray(_stretches(config)[1:-1], jnp.int32))
+    limit = jnp.where(is_restart, config.restart_logit, config.max_logit)
+    grid = bound_logits(optax.apply_updates(state.grid, updates), limit)  # pyright: ignore[reportArgumentType]
     sampler_state = sampler.update(state.sampler, draw, Feedback(value=pull.value))
     metrics = {
         "guide": jnp.mean(pull.value),

@@ -131,12 +131,14 @@ def test_backends_agree_in_float32():
         (_, a), _ = compiled("march", "solid", np.float32)(*arguments)
         (_, b), _ = compiled("splat", "solid", np.float32)(*arguments)
         assert largest_error(a.features, b.features) < 1e-6
+        assert largest_error(a.transmittance, b.transmittance) < 1e-6
         assert largest_error(a.median, b.median) < 1e-6
 
 
-def test_gradients_match_central_differences():
+@pytest.mark.parametrize("mode", ["solid", "beer"])
+def test_gradients_match_central_differences(mode):
     with jax.enable_x64(True):
-        program = compiled("march", "solid", np.float64)
+        program = compiled("march", mode, np.float64)
         arguments = list(example("outside", np.float64))
         (_, _), gradient = program(*arguments)
         random = np.random.default_rng(1)

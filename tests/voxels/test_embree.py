@@ -7,13 +7,13 @@ import pytest
 
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world
-from voxels.rendering.crossings import entry_face
-from voxels.rendering.first_hit import HitConfig, find_hits
+from voxels.rendering.first_hit import HitConfig, composite_hard, find_hits
 
 from .examples import pinhole
 from .oracles import embree_first_hits
 
 LIT = np.asarray(lit_colors(terrain_palette(), daylight()))
+SKY = np.reshape(daylight().sky, (1, 1, 3)).astype(np.float32)
 
 
 def random_eyes(random, block_map, count):
@@ -42,11 +42,14 @@ def compare(shape, seed, count, pixels):
     random = np.random.default_rng(seed)
     block_map = make_world(WorldConfig(shape=shape, num_houses=3, num_towers=2), seed)
     config = HitConfig(shape=shape, near=0.01)
+    logits = jnp.where(block_map.is_solid, 1.0, -1.0).reshape(-1)
+    probs = jax.nn.one_hot(block_map.materials.reshape(-1) - 1, len(LIT))
 
     @jax.jit
-    def search(is_solid, eye, directions):
-        hits = find_hits(config, is_solid, eye, directions)
-        return hits, entry_face(hits.axis, directions)
+    def draw(logits, probs, eye, directions):
+        drawn = composite_hard(config, None, logits, probs, jnp.asarray(LIT), eye, directions)
+        hits = find_hits(config, logits.reshape(shape) > 0, eye, directions)
+        return drawn.features + drawn.transmittance[..., None] * SKY, hits.t_in
 
     num_different, edges = 0, []
     for number, eye in enumerate(random_eyes(random, block_map, count)):
@@ -55,18 +58,13 @@ def compare(shape, seed, count, pixels):
             centre = eye + np.eye(3)[number % 3] * (1 if number % 2 else -1)
         focal = pixels / 2 / np.tan(np.radians(30))
         directions = pinhole(eye, centre, pixels, pixels, focal)[2].astype(np.float32)
-        hits, face = search(block_map.is_solid, jnp.asarray(eye), jnp.asarray(directions))
-        hits, face = jax.tree.map(np.asarray, (hits, face))
-        material = np.where(hits.is_hit, block_map.materials.reshape(-1)[hits.cell], 0)
-        ours = np.where(hits.is_hit[..., None], LIT[material - 1, face], -1.0)
-        their_face, their_material, distance = embree_first_hits(
-            block_map.materials, eye, directions
-        )
-        theirs = np.where((their_face >= 0)[..., None], LIT[their_material - 1, their_face], -1.0)
+        ours, t_in = jax.device_get(draw(logits, probs, jnp.asarray(eye), jnp.asarray(directions)))
+        face, material, distance = embree_first_hits(block_map.materials, eye, directions)
+        theirs = np.where((face >= 0)[..., None], LIT[material - 1, face], SKY)
         is_different = np.abs(ours - theirs).max(-1) > 1e-3
         num_different += int(is_different.sum())
         for pixel in np.argwhere(is_different):
-            nearest = min(hits.t_in[tuple(pixel)], distance[tuple(pixel)])
+            nearest = min(t_in[tuple(pixel)], distance[tuple(pixel)])
             point = np.float64(eye) + nearest * np.float64(directions[tuple(pixel)])
             edges.append(np.sort(np.abs(point - np.round(point)))[1])
     return num_different, edges, count * pixels * pixels

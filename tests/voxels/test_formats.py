@@ -62,6 +62,18 @@ def test_nbtlib_reads_our_schem_in_the_documented_order(tmp_path, world):
         assert names[number] == f"minecraft:{expected}"
 
 
+def test_nbtlib_reads_our_schematic_in_the_documented_order(tmp_path, world):
+    nbtlib = pytest.importorskip("nbtlib")
+    save_schematic(tmp_path / "world.schematic", world)
+    root = nbtlib.load(tmp_path / "world.schematic")
+    assert str(root["Materials"]) == "Alpha"
+    width, length = int(root["Width"]), int(root["Length"])
+    assert len(root["Data"]) == len(root["Blocks"]) == world.materials.size
+    for (x, y, z), material in np.ndenumerate(world.materials):
+        number = int(root["Blocks"][(y * length + z) * width + x])
+        assert number == (LEGACY_ID_OF_MATERIAL[PALETTE.names[material - 1]] if material else 0)
+
+
 def test_we_read_what_mcschematic_writes(tmp_path):
     pytest.importorskip("nbtlib")
     mcschematic = pytest.importorskip("mcschematic")

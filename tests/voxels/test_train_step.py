@@ -26,6 +26,7 @@ from voxels.train_step import (
     look,
     pixel_variance,
     render_moments,
+    since_restart,
     train_step,
 )
 
@@ -97,6 +98,32 @@ def test_bad_cotangents_are_counted_and_change_nothing_else(setting):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(new.grid))
 
 
+def test_schedules_begin_again_at_every_restart(setting):
+    config = dataclasses.replace(setting[0], num_steps=100, restarts=(0.5, 0.8))
+    progress = [float(since_restart(config, step)) for step in (0, 25, 49, 50, 79, 80, 90, 100)]
+    np.testing.assert_allclose(progress, [0, 0.5, 0.98, 0, 29 / 30, 0, 0.5, 1.0], atol=1e-6)
+    plain = dataclasses.replace(config, restarts=())
+    np.testing.assert_allclose(since_restart(plain, 30), 0.3, atol=1e-6)
+
+
+def test_a_restart_brings_doubt_back_and_changes_no_choice(setting):
+    config, sampler, guide, world = setting[:4]
+    config = dataclasses.replace(config, restarts=(0.5,), restart_logit=1.5)
+    step = jax.jit(functools.partial(train_step, config, sampler, guide))
+    block_map = make_world(CONFIG, 0)
+    is_solid = block_map.is_solid
+    sure = grid_from_map(block_map, InitialLogits(occupancy=6.0, material=6.0))
+    for number, limit in ((28, config.max_logit), (29, config.restart_logit)):
+        state = first_state(setting)._replace(grid=sure, step=jnp.int32(number))
+        grid = step(RUN_KEY, state, world)[0].grid
+        np.testing.assert_array_equal(grid.occupancy_logits > 0, sure.occupancy_logits > 0)
+        material, known = (np.argmax(g.material_logits, -1)[is_solid] for g in (grid, sure))
+        np.testing.assert_array_equal(material, known)
+        doubt = float(jnp.abs(grid.occupancy_logits).max())
+        assert doubt == limit if number == 29 else doubt > 5.0
+        assert float(grid.material_logits.min()) >= -limit - 1e-6
+
+
 def test_moments_are_those_of_the_pictures_of_all_worlds_the_chances_stand_for():
     """Every one of 3^4 worlds of four cells and two materials, rendered by itself."""
     random = np.random.default_rng(3)
@@ -150,6 +177,8 @@ def test_opaque_guides_are_refused_inside_jit(setting):
         ({"learning_rate": 0.0}, "learning rates"),
         ({"variance_end": -1.0}, "variance"),
         ({"num_steps": 0}, "num_steps"),
+        ({"restarts": (0.6, 0.4)}, "restarts"),
+        ({"restarts": (1.0,)}, "restarts"),
     ],
 )
 def test_impossible_settings_are_refused(setting, change, message):
