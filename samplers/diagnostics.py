@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from . import failure_bins, spatial
+from . import error_maps, failure_bins
 from .base import Sampler
 from .corrections import effective_items, normalised_entropy
 from .pixels import PixelCoord, PixelIndex, pixel_indices
@@ -70,14 +70,14 @@ def sampling_density(
 
 
 def error_map(sampler: Sampler, state: Any) -> Float[Array, "views tile_rows tile_cols"]:
-    """Gives the relative loss per tile of a `spatial` sampler or a preset of it; 1 is average.
+    """Gives the relative loss per tile of a sampler that scores tiles; 1 is average.
 
     Raises:
       ValueError: for other samplers.
     """
-    if not isinstance(sampler.config, spatial.SpatialConfig):
+    if not isinstance(sampler.config, error_maps.TILED):
         raise ValueError(f"no error map in {type(sampler.config).__name__}")
-    return spatial.tile_scores(sampler.config, state)
+    return error_maps.tile_scores(sampler.config, state)
 
 
 def add_visits(

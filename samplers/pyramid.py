@@ -47,11 +47,13 @@ class WeightPyramid(NamedTuple):
       leaves: the weights, in blocks, in a format of `codecs`; padding weighs 0.
       sums: the levels above, root block first, each padded to whole blocks.
       num_items: how many leaves are real.
+      maxima: the largest leaf below each node, laid out like `sums`; None: not kept.
     """
 
     leaves: Shaped[Array, "blocks fan"]
     sums: Float[Array, " nodes"]
     num_items: Int[Array, ""]
+    maxima: Float[Array, " nodes"] | None = None
 
 
 def default_fan_out() -> int:
@@ -72,9 +74,15 @@ def build(
     *,
     fan_out: int | None = None,
     leaf_format: str = "float32",
+    has_maxima: bool = False,
 ) -> WeightPyramid:
     """Builds the pyramid over given leaf weights in O(N).
 
+    Args:
+      fan_out: leaves per block; None: `default_fan_out`.
+      leaf_format: "float32", "bfloat16" or "uint8", see `codecs`.
+      has_maxima: keep the largest weight of each block as well, exact after every write, so that
+        `max_weight` is O(1). Takes as much memory as the sums; a write recomputes both.
     Raises:
       ValueError: when there are no weights, the fan-out is below 2 or the format unknown.
     Bad input: NaN and negative weights count as 0, see `clean_weights`.
@@ -86,8 +94,13 @@ def build(
         raise ValueError("a pyramid needs at least one weight, got none")
     codes = encode(clean_weights(weights.astype(jnp.float32)), leaf_dtype(leaf_format))
     leaves = pad_to_blocks(codes, fan).reshape(-1, fan)
-    sums = levels_above(leaves, len(level_sizes(*leaves.shape)))
-    return WeightPyramid(leaves, sums, jnp.asarray(weights.shape[0], jnp.int32))
+    num_levels = len(level_sizes(*leaves.shape))
+    return WeightPyramid(
+        leaves,
+        levels_above(leaves, num_levels),
+        jnp.asarray(weights.shape[0], jnp.int32),
+        levels_above(leaves, num_levels, jnp.max) if has_maxima else None,
+    )
 
 
 def build_mask(mask: Bool[Array, "..."], num_items: int) -> WeightPyramid:
@@ -114,7 +127,9 @@ def total(pyramid: WeightPyramid) -> Float[Array, ""]:
 
 
 def max_weight(pyramid: WeightPyramid) -> Float[Array, ""]:
-    """Gives the largest weight of any item, in O(N): for reports and per-batch scaling."""
+    """Gives the largest weight of any item: O(1) where the pyramid keeps maxima, else O(N)."""
+    if pyramid.maxima is not None and pyramid.maxima.shape[0]:
+        return jnp.max(pyramid.maxima[: pyramid.leaves.shape[1]])
     return jnp.max(decode(pyramid.leaves))
 
 
@@ -321,12 +336,14 @@ def level_offsets(blocks: int, fan: int) -> list[int]:
     return offsets
 
 
-def levels_above(blocks: Shaped[Array, "blocks fan"], num_levels: int) -> Float[Array, " nodes"]:
-    """Computes the given number of levels above some blocks, root block first."""
+def levels_above(
+    blocks: Shaped[Array, "blocks fan"], num_levels: int, combine_fn: Callable[..., Array] = jnp.sum
+) -> Float[Array, " nodes"]:
+    """Computes levels above some blocks, root block first: sums, or maxima with `jnp.max`."""
     fan = blocks.shape[1]
     levels: list[Float[Array, " nodes"]] = [jnp.zeros(0, jnp.float32)]
     for _ in range(num_levels):
-        levels.append(pad_to_blocks(jnp.sum(decode(blocks), axis=1), fan))
+        levels.append(pad_to_blocks(combine_fn(decode(blocks), axis=1), fan))
         blocks = levels[-1].reshape(-1, fan)
     return jnp.concatenate(levels[::-1])
 

@@ -14,7 +14,7 @@ from tests import oracles, strategies
 from tests.statistics import assert_frequencies, assert_frequencies_reject
 from tests.variants import variants
 
-SIZES = [(1, 4), (5, 2), (37, 4), (300, 16)]
+SIZES = [(1, 4), (5, 2), (37, 4), (300, 16), (1024, 8)]
 
 
 def leaves_of(tree):
