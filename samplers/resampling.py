@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from . import error_maps, pyramid, scores
+from . import error_maps, error_weighted, pyramid
 from .base import Sampler
 from .error_weighted import ErrorWeightedConfig
 from .failure_bins import FailureBinsConfig
@@ -121,12 +121,8 @@ def _resample_items(
     assert new_shape is not None
     if old_shape[0] != new_shape[0]:
         raise ValueError(f"needs {old_shape[0]} views as before, got {new_shape[0]}")
-    raw = pyramid.leaf_weights(state.weights, config.num_items)
-    score = scores.power_inverse(raw, config.focus)
-    if state.allowed is not None:
-        is_allowed = pyramid.leaf_weights(state.allowed, config.num_items) > 0
-        score = jnp.where(is_allowed, score, 1.0)
-    score = resample_map(score.reshape(old_shape), new_shape[1], new_shape[2]).reshape(-1)
+    score = error_weighted.item_scores(config, state).reshape(old_shape)
+    score = resample_map(score, new_shape[1], new_shape[2]).reshape(-1)
     start = pyramid.leaf_weights(fresh.weights, new.num_items)
     weights = pyramid.build(start * score**new.focus)
     return fresh._replace(weights=weights, mean=state.mean, step=state.step)

@@ -90,18 +90,52 @@ def compiled_counts(num_items):
 
 
 @pytest.mark.parametrize("method", ["stratified", "systematic"])
-def test_even_draws_have_the_same_expected_counts_and_spread_less(method):
-    tree = pyramid.build(jnp.asarray(WEIGHTS))
+@pytest.mark.parametrize("fan", [2, 8])
+def test_even_draws_have_the_same_expected_counts_and_come_evenly_and_in_order(method, fan):
+    weights = np.where(np.arange(N) % 5 == 1, 1e-4 * WEIGHTS, WEIGHTS).astype(np.float32)
+    tree = pyramid.build(jnp.asarray(weights), fan_out=fan)
+    expected = weights.astype(np.float64) / weights.astype(np.float64).sum()
+    below = 256 * np.append(0.0, np.cumsum(expected))
     counts = np.zeros(N)
-    spread = []
     for seed in range(150):
         items, _ = compiled_draw(256, method)(jax.random.key(seed), tree, 0.0, tree)
+        items = np.asarray(items)
+        assert np.all(np.diff(items) >= 0)
         counts += np.bincount(items, minlength=N)
-        spread.append(np.sum(np.asarray(items) < 160))
-    expected = WEIGHTS / WEIGHTS.sum()
-    error = np.sqrt(256 * 150 * expected) + 1e-9
-    assert np.max(np.abs(counts - 256 * 150 * expected) / error) < 6
-    assert np.ptp(spread) <= 12  # multinomial: about 45
+        # before any item lie as many rows as it should be, to within one
+        assert np.max(np.abs(np.searchsorted(items, np.arange(N + 1)) - below)) < 1 + 1e-3
+    error = np.sqrt(256 * 150 * expected) + 0.5
+    assert np.max(np.abs(counts - 256 * 150 * expected) / error) < 5
+
+
+@pytest.mark.parametrize("method", ["stratified", "systematic"])
+def test_even_draws_with_a_uniform_share_and_a_mask_follow_the_mixture(method):
+    mask = np.arange(N) % 3 != 0
+    prior = pyramid.build(jnp.asarray(mask, jnp.float32), leaf_format="uint8")
+    tree = pyramid.build(jnp.asarray(WEIGHTS * mask))
+    for has_prior, flat in ((True, mask / mask.sum()), (False, np.full(N, 1 / N))):
+        expected = 0.7 * (WEIGHTS * mask) / (WEIGHTS * mask).sum() + 0.3 * flat
+        draw = compiled_draw(2**13, method, has_prior)
+        counts = np.zeros(N)
+        for seed in range(8):
+            items, probs = draw(jax.random.key(seed), tree, 0.3, prior)
+            counts += np.bincount(items, minlength=N)
+            np.testing.assert_allclose(probs, expected[np.asarray(items)], rtol=1e-5)
+        assert not has_prior or not counts[~mask].any()
+        error = np.sqrt(8 * 2**13 * expected) + 1e-9
+        assert np.max(np.abs(counts - 8 * 2**13 * expected) / error) < 5
+
+
+def test_even_draws_reach_every_item_of_a_large_set():
+    size = 2**20
+    tree = jax.jit(pyramid.build)(jnp.ones(size))
+    for method in ("stratified", "systematic"):
+        items, _ = compiled_draw(2**20, method)(jax.random.key(4), tree, 0.0, tree)
+        before = np.searchsorted(np.asarray(items), np.arange(0, size, 64))
+        assert np.max(np.abs(before - np.arange(0, size, 64))) <= 2
+        for classes in (8, 64, 1024):
+            counts = np.bincount(np.asarray(items) % classes, minlength=classes)
+            assert np.max(np.abs(counts - size / classes)) < 5 * np.sqrt(size / classes)
 
 
 @given(key=strategies.keys())
@@ -170,7 +204,7 @@ def test_maxima_stay_exact_through_writes_that_raise_and_lower_the_largest(size,
         np.testing.assert_allclose(tree.sums, without.sums, rtol=1e-5)
 
 
-@given(weights=strategies.weights(37), index=strategies.indices(37, 16), value=strategies.nasty(16))
+@given(weights=strategies.weights(37), index=strategies.indices(16, 37), value=strategies.nasty(16))
 def test_the_largest_weight_is_that_of_all_leaves_whatever_is_written(weights, index, value):
     with_maxima, without = (
         compiled_write_and_max(has)(jnp.asarray(weights), jnp.asarray(index), jnp.asarray(value))

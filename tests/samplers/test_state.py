@@ -131,6 +131,9 @@ def test_states_turn_into_pictures():
     np.testing.assert_allclose(density.mean(), 1.0, rtol=1e-4)
     assert float(density[0, 0, 0]) > 5
     assert int(jnp.argmax(diagnostics.error_map(sampler, state))) == 0
+    scores = diagnostics.pixel_scores(sampler, state, 2, 32, 48)
+    np.testing.assert_allclose(scores[0, :8, :8], scores.max())
+    np.testing.assert_allclose(scores[1], scores[1, 0, 0])
     found = diagnostics.concentration(sampler.probabilities(state))
     assert int(found.top) // 48 < 8
     assert 0 < float(found.entropy) < 1
@@ -147,6 +150,13 @@ def test_states_turn_into_pictures():
         diagnostics.sampling_density(mining, None, 2, 32, 48)
     with pytest.raises(ValueError, match="no error map"):
         diagnostics.error_map(mining, None)
+    with pytest.raises(ValueError, match="no loss per pixel"):
+        diagnostics.pixel_scores(mining, None, 2, 32, 48)
+    items = make_ray_sampler("error_weighted", **SIZES, options={"focus": 2.0})
+    fresh = items.init(jax.random.key(0))
+    assert np.all(np.asarray(diagnostics.pixel_scores(items, fresh, 2, 32, 48)) == 1.0)
+    with pytest.raises(ValueError, match="needs 2 x 9"):
+        diagnostics.pixel_scores(items, fresh, 2, 9, 48)
 
 
 def test_bin_table_lists_rates_and_probabilities():
