@@ -52,7 +52,7 @@ def density(sampler: Sampler, state: Any, *, num_views: int, rows: int, cols: in
 def remembered(
     sampler: Sampler, state: Any, *, num_views: int, rows: int, cols: int
 ) -> Float[np.ndarray, "views rows cols"] | None:
-    """Gives the relative loss a sampler remembers of each pixel, 1 is average; None: it does not."""
+    """Gives the relative loss a sampler remembers of each pixel, 1 is average; None: of none."""
     if not isinstance(sampler.config, (*error_maps.TILED, ErrorWeightedConfig)):
         return None
     scores = diagnostics.pixel_scores(sampler, state, num_views, rows, cols)
