@@ -61,6 +61,7 @@ class Ours(InJax):
     """The weight pyramid."""
 
     leaf_format = "float32"
+    has_maxima = False
     method: Literal["multinomial", "stratified"] = "multinomial"
 
     def __init__(self, num_items: int, batch: int):
@@ -69,7 +70,9 @@ class Ours(InJax):
 
         from samplers import pyramid, pyramid_write
 
-        build = functools.partial(pyramid.build, leaf_format=self.leaf_format)
+        build = functools.partial(
+            pyramid.build, leaf_format=self.leaf_format, has_maxima=self.has_maxima
+        )
         self.state = jax.jit(
             lambda: build(jnp.where(jnp.arange(num_items) < num_items // 2, 2, 1))
         )()
@@ -94,6 +97,12 @@ class OursCompact(Ours):
     """The weight pyramid with one byte per leaf."""
 
     leaf_format = "uint8"
+
+
+class OursWithMaxima(Ours):
+    """The weight pyramid that also keeps the largest weight."""
+
+    has_maxima = True
 
 
 class JaxChoice(InJax):
@@ -263,6 +272,7 @@ SAMPLERS = {
     "pyramid": Ours,
     "pyramid, stratified": OursStratified,
     "pyramid, 1 byte": OursCompact,
+    "pyramid, maxima": OursWithMaxima,
     "jax.random.choice": JaxChoice,
     "cumulative sum kept": JaxKeptSum,
     "torch.multinomial": TorchMultinomial,
