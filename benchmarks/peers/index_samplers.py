@@ -60,6 +60,7 @@ class InJax(IndexSampler):
 class Ours(InJax):
     """The weight pyramid."""
 
+    fan_out: ClassVar[int | None] = None
     leaf_format = "float32"
     has_maxima = False
     method: Literal["multinomial", "stratified"] = "multinomial"
@@ -71,7 +72,10 @@ class Ours(InJax):
         from samplers import pyramid, pyramid_write
 
         build = functools.partial(
-            pyramid.build, leaf_format=self.leaf_format, has_maxima=self.has_maxima
+            pyramid.build,
+            fan_out=self.fan_out,
+            leaf_format=self.leaf_format,
+            has_maxima=self.has_maxima,
         )
         self.state = jax.jit(
             lambda: build(jnp.where(jnp.arange(num_items) < num_items // 2, 2, 1))
@@ -281,3 +285,9 @@ SAMPLERS = {
     "flashbax bincount": FlashbaxBincount,
     "compiled sum tree": CompiledTree,
 }
+
+BLOCKS = {
+    f"pyramid, blocks of {fan}": type(f"OursInBlocksOf{fan}", (Ours,), {"fan_out": fan})
+    for fan in (4, 8, 16, 32, 64, 128)
+}
+"""The weight pyramid with other fan-outs, to choose the one of a backend by."""
