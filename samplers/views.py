@@ -2,7 +2,7 @@
 
 Every view has the log weight
 
-    a log(relative loss) + s log(1 + age)
+    a log(relative loss) + s log(1 + age) - c log(1 + visits)
 
 with age the updates since it was last drawn. Methods:
 * "independent": draws with replacement from softmax mixed with λ / N; exact probabilities.
