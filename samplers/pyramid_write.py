@@ -6,7 +6,7 @@ O(batch * log N). Donate the old pyramid and nothing is copied.
 Form, by measurement on XLA:CPU: duplicates are found without sorting, by letting each item's leaf
 hold for a moment the number of one of the rows that write it (a sort of the batch costs as much as
 the rest together); levels no longer than the batch are recomputed whole. Coarse leaf formats cannot
-hold a row number, so there a table of hashes does.
+hold a row number, so there a table of hashes does. Few leaves per row are a table themselves.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from .pyramid import (
     WeightPyramid,
     clean_weights,
     clip_index,
+    combine_blocks,
     level_offsets,
     level_sizes,
     levels_above,
@@ -30,6 +31,9 @@ from .pyramid import (
 )
 
 DuplicateRule = Literal["mean", "max", "sum", "last"]
+
+_SMALL = 16
+"""Leaves per row up to which rows are merged in a table of all leaves."""
 
 
 def write(
@@ -58,15 +62,19 @@ def write(
     is_used = jnp.isfinite(value) & (value >= 0) & (index >= 0) & (index < pyramid.num_items)
     is_used = is_used if valid is None else is_used & valid
     index = clip_index(pyramid, index)
-    leaves = pyramid.leaves.reshape(-1)
-    index, old = read_first(lambda part: take(leaves, part), index)
-    if leaves.dtype == jnp.float32:
+    leaves, num_slots = pyramid.leaves.reshape(-1), index.shape[0]
+    if leaves.shape[0] <= _SMALL * num_slots:
+        owner, num_slots = index, leaves.shape[0]
+        old = take(leaves, index)
+    elif leaves.dtype == jnp.float32:
+        index, old = read_first(lambda part: take(leaves, part), index)
         rows = jnp.arange(index.shape[0], dtype=jnp.float32)
         leaves = leaves.at[index].set(rows, mode="promise_in_bounds", wrap_negative_indices=False)
         owner = take(leaves, index).astype(jnp.int32)
     else:
+        index, old = read_first(lambda part: take(leaves, part), index)
         owner = _owners_by_hashing(index)
-    merged, has_value = _merge(owner, value, is_used, duplicates)
+    merged, has_value = _merge(owner, num_slots, value, is_used, duplicates)
     new = merged if blend_fn is None else blend_fn(old, merged)
     is_new = has_value & jnp.isfinite(new)
     new = jnp.where(is_new, clean_weights(new), old)
@@ -76,8 +84,8 @@ def write(
     maxima = pyramid.maxima
     return pyramid._replace(
         leaves=leaves,
-        sums=_refresh(leaves, pyramid.sums, index, jnp.sum),
-        maxima=None if maxima is None else _refresh(leaves, maxima, index, jnp.max),
+        sums=_refresh(leaves, pyramid.sums, index, jnp.add),
+        maxima=None if maxima is None else _refresh(leaves, maxima, index, jnp.maximum),
     )
 
 
@@ -113,8 +121,10 @@ def sweep(
     position = jnp.where(position + count >= leaves.shape[0], 0, position + count)
     swept = pyramid._replace(
         leaves=leaves,
-        sums=_refresh_range(leaves, pyramid.sums, start, count, jnp.sum),
-        maxima=None if maxima is None else _refresh_range(leaves, maxima, start, count, jnp.max),
+        sums=_refresh_range(leaves, pyramid.sums, start, count, jnp.add),
+        maxima=None
+        if maxima is None
+        else _refresh_range(leaves, maxima, start, count, jnp.maximum),
     )
     return swept, position
 
@@ -133,7 +143,7 @@ def _refresh_range(
     for level in range(len(sizes) - 1, -1, -1):
         start = jnp.minimum(start, sizes[level] - count)
         below = jax.lax.dynamic_slice(children, (child_offset + start * fan,), (count * fan,))
-        fresh = combine_fn(decode(below).reshape(count, fan), axis=1)
+        fresh = combine_blocks(below.reshape(count, fan), combine_fn)
         nodes = jax.lax.dynamic_update_slice(nodes, fresh, (offsets[level] + start,))
         children, child_offset = nodes, offsets[level]
         start = start // fan
@@ -143,16 +153,17 @@ def _refresh_range(
 
 def _merge(
     owner: Int[Array, " n"],
+    num_slots: int,
     value: Float[Array, " n"],
     is_used: Bool[Array, " n"],
     duplicates: str,
 ) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
     """Combines the rows of one owner; also says which owners have any row in use."""
-    zeros = jnp.zeros_like(value)
+    zeros = jnp.zeros(num_slots, value.dtype)
     count = take(zeros.at[owner].add(is_used.astype(value.dtype)), owner)
     if duplicates == "last":
         rank = jnp.where(is_used, jnp.arange(value.shape[0]), -1)
-        last = jnp.full(value.shape, -1).at[owner].max(rank)[owner]
+        last = jnp.full(num_slots, -1).at[owner].max(rank)[owner]
         return value[jnp.maximum(last, 0)], last >= 0
     value = jnp.where(is_used, value, 0.0)
     if duplicates == "max":
@@ -204,7 +215,7 @@ def _refresh(
     level = len(sizes) - 1
     while level >= 0 and sizes[level] > index.shape[0]:
         node = node // fan
-        fresh = combine_fn(take_block(children, child_offset // fan + node, fan), axis=1)
+        fresh = combine_blocks(take_block(children, child_offset // fan + node, fan), combine_fn)
         nodes = nodes.at[offsets[level] + node].set(
             fresh, mode="promise_in_bounds", wrap_negative_indices=False
         )
