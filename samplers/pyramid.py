@@ -9,8 +9,8 @@ Why it stays exact in float32:
 * Drawing descends from the root and decides at each node among `fan` children only. One 32-bit
   word serves two levels: 24 bits decide at the upper one, the remainder, refined by the 8 bits
   left, at the lower one. Probabilities are resolved to 2^-24 of the weight of each block, so no
-  leaf becomes unreachable because the set is large. Evenly spread draws keep the remainder from
-  level to level, refined by 16 fresh bits at each, and so come in order.
+  leaf becomes unreachable because the set is large. (A remainder kept over more levels would bring
+  evenly spread draws into order, and float32 steps of the upper levels into the probabilities.)
 * Writing (`pyramid_write`) recomputes the parents of what was written from their children and
   never adds differences, so sums cannot drift, whatever happens to the weights.
 
@@ -176,22 +176,23 @@ def draw(
       prior: what the share λ is drawn from: a pyramid of the same fan-out, for instance of a
         mask; None: uniform over all items.
       method: "multinomial" draws independently; "stratified" and "systematic" spread the n
-        draws evenly over the weight, which never raises the variance of a mean and keeps the
-        expected counts; rows then come in the order of the items, and walk memory forward.
+        draws evenly over the two top levels, which never raises the variance of a mean and
+        keeps the expected counts; rows then come in the order of the blocks there, and walk memory
+        forward.
     Returns:
       The items, and the exact probability (1 - λ) w / Σw + λ prior of each.
     Bad input: when all items weigh 0 the draw is from the prior, and the probability as well.
     """
     words = jax.random.bits(unrolled(key), (num_words(pyramid) + 1, n), jnp.uint32)
     branch, _ = _split_word(words[-1])
+    words = words.at[0].set(spread_words(words[0], method))[:-1]
     share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
     if prior is None:
-        first = spread_words(words[0], method)
-        second = words[1] if words.shape[0] > 2 else jnp.zeros_like(words[0])
-        other = uniform_index(first, second, pyramid.num_items)
+        second = words[1] if words.shape[0] > 1 else jnp.zeros_like(words[0])
+        other = uniform_index(words[0], second, pyramid.num_items)
     else:
-        other = descend(prior, words[:-1], method=method)
-    index = jnp.where(branch < share, other, descend(pyramid, words[:-1], method=method))
+        other = descend(prior, words)
+    index = jnp.where(branch < share, other, descend(pyramid, words))
     return read_first(lambda part: mixture_probability(pyramid, part, share, prior), index)
 
 
@@ -251,48 +252,32 @@ def num_words(pyramid: WeightPyramid) -> int:
     return (len(level_sizes(*pyramid.leaves.shape)) + 2) // 2
 
 
-def descend(
-    pyramid: WeightPyramid,
-    words: UInt32[Array, "words n"],
-    *,
-    method: DrawMethod | str = "multinomial",
-) -> Int[Array, " n"]:
+def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Array, " n"]:
     """Finds the leaves that given random words select: the deterministic core of `draw`.
 
-    Independent draws take a fresh word for every two levels. Spread ones keep the place the first
-    word gives them from level to level, so that they come in order, and take 16 fresh bits at each
-    to refine it. An item of weight 0 is never selected while another weighs more.
+    An item of weight 0 is never selected while another weighs more.
     """
     fan = pyramid.leaves.shape[1]
     offsets = level_offsets(pyramid.leaves.shape[0], fan)
     depth = len(offsets) - 1
     starts = jnp.asarray(offsets, jnp.int32)
-    is_spread = method != "multinomial"
-    first = spread_words(words[0], method)
 
     def choose_in_level(
         level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], UInt32[Array, " n"]]
     ) -> tuple[Int[Array, " n"], UInt32[Array, " n"]]:
         node, fraction = _step_down(*carry, fan)
-        if is_spread:
-            low_bits = (first & 0xFF).astype(jnp.float32) * jnp.float32(2.0**-32)
-            shift = jnp.asarray(16 * (level % 2), jnp.uint32)
-            half = (words[(level + 1) // 2] >> shift) & 0xFFFF
-            fresh = half.astype(jnp.float32) * jnp.float32(2.0**-40)
-            rest = jnp.where(level == 0, low_bits, fresh)
-        else:
-            upper, rest = _split_word(words[level // 2])
-            is_fresh = level % 2 == 0
-            fraction = jnp.where(is_fresh, upper, fraction)
-            rest = jnp.where(is_fresh, rest, 0.0)
+        upper, rest = _split_word(words[level // 2])
+        is_fresh = level % 2 == 0
+        fraction = jnp.where(is_fresh, upper, fraction)
+        rest = jnp.where(is_fresh, rest, 0.0)
         base = starts[level] + node * fan
         return node, _pack(*choose_child(pyramid.sums, base, fraction, rest, fan))
 
-    carry = jnp.zeros(words.shape[1], jnp.int32), first >> 8
+    carry = jnp.zeros(words.shape[1], jnp.int32), jnp.zeros(words.shape[1], jnp.uint32)
     if depth:
         carry = jax.lax.fori_loop(0, depth, choose_in_level, carry)
     node, fraction = _step_down(*carry, fan)
-    if depth % 2 == 0 and not is_spread:
+    if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
     base = node * fan
     child, _ = choose_child(pyramid.leaves, base, fraction, jnp.zeros_like(fraction), fan)

@@ -208,7 +208,10 @@ def sample(config: SpatialConfig, key: Key[Array, ""], state: SpatialState) -> D
     words_needed = pyramid.num_words(state.weights)
     words = jax.random.bits(key, (words_needed + 9, num_draws), jnp.uint32)
     descent, other = words[:words_needed], words[words_needed:]
-    tile = pyramid.descend(state.weights, descent, method=config.draw_method)
+    tile = pyramid.descend(
+        state.weights,
+        descent.at[0].set(pyramid.spread_words(descent[0], config.draw_method)),
+    )
     if config.smoothing:
         tile = _step_aside(tiles, tile, other[0])
     anywhere = tiles.any_tile(descent, other[1:4])

@@ -90,22 +90,18 @@ def compiled_counts(num_items):
 
 
 @pytest.mark.parametrize("method", ["stratified", "systematic"])
-@pytest.mark.parametrize("fan", [2, 8])
-def test_even_draws_have_the_same_expected_counts_and_come_evenly_and_in_order(method, fan):
-    weights = np.where(np.arange(N) % 5 == 1, 1e-4 * WEIGHTS, WEIGHTS).astype(np.float32)
-    tree = pyramid.build(jnp.asarray(weights), fan_out=fan)
-    expected = weights.astype(np.float64) / weights.astype(np.float64).sum()
-    below = 256 * np.append(0.0, np.cumsum(expected))
+def test_even_draws_have_the_same_expected_counts_and_spread_less(method):
+    tree = pyramid.build(jnp.asarray(WEIGHTS))
     counts = np.zeros(N)
+    spread = []
     for seed in range(150):
         items, _ = compiled_draw(256, method)(jax.random.key(seed), tree, 0.0, tree)
-        items = np.asarray(items)
-        assert np.all(np.diff(items) >= 0)
         counts += np.bincount(items, minlength=N)
-        # before any item lie as many rows as it should be, to within one
-        assert np.max(np.abs(np.searchsorted(items, np.arange(N + 1)) - below)) < 1 + 1e-3
-    error = np.sqrt(256 * 150 * expected) + 0.5
-    assert np.max(np.abs(counts - 256 * 150 * expected) / error) < 5
+        spread.append(np.sum(np.asarray(items) < 160))
+    expected = WEIGHTS / WEIGHTS.sum()
+    error = np.sqrt(256 * 150 * expected) + 1e-9
+    assert np.max(np.abs(counts - 256 * 150 * expected) / error) < 6
+    assert np.ptp(spread) <= 12  # multinomial: about 45
 
 
 @pytest.mark.parametrize("method", ["stratified", "systematic"])
@@ -126,16 +122,14 @@ def test_even_draws_with_a_uniform_share_and_a_mask_follow_the_mixture(method):
         assert np.max(np.abs(counts - 8 * 2**13 * expected) / error) < 5
 
 
-def test_even_draws_reach_every_item_of_a_large_set():
-    size = 2**20
-    tree = jax.jit(pyramid.build)(jnp.ones(size))
-    for method in ("stratified", "systematic"):
-        items, _ = compiled_draw(2**20, method)(jax.random.key(4), tree, 0.0, tree)
-        before = np.searchsorted(np.asarray(items), np.arange(0, size, 64))
-        assert np.max(np.abs(before - np.arange(0, size, 64))) <= 2
-        for classes in (8, 64, 1024):
-            counts = np.bincount(np.asarray(items) % classes, minlength=classes)
-            assert np.max(np.abs(counts - size / classes)) < 5 * np.sqrt(size / classes)
+@pytest.mark.parametrize("method", ["stratified", "systematic"])
+def test_even_draws_from_a_large_set_have_no_favourite_residues(method):
+    size = 2**24
+    tree = jax.jit(lambda: pyramid.build(jnp.where(jnp.arange(size) < size // 2, 2.0, 1.0)))()
+    items = np.asarray(compiled_draw(2**18, method)(jax.random.key(4), tree, 0.0, tree)[0])
+    for classes in (8, 64, 1024):
+        assert_frequencies(np.bincount(items % classes, minlength=classes), np.full(classes, 1.0))
+    assert abs(np.sum(items < size // 2) - 2**18 * 2 / 3) < 2
 
 
 @given(key=strategies.keys())
