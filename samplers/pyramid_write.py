@@ -32,7 +32,7 @@ from .pyramid import (
 
 DuplicateRule = Literal["mean", "max", "sum", "last"]
 
-_SMALL = 16
+_SMALL = 4
 """Leaves per row up to which rows are merged in a table of all leaves."""
 
 

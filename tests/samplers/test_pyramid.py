@@ -160,7 +160,7 @@ def test_no_drift_after_4000_updates_with_decaying_losses():
     assert_frequencies(np.bincount(items, minlength=size), leaves / leaves.sum())
 
 
-@pytest.mark.parametrize("n", [64, 2**13])
+@pytest.mark.parametrize("n", [64, 2**14])
 def test_writing_a_donated_pyramid_copies_no_leaves(n):
     size = 2**16
 
