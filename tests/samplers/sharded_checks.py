@@ -68,7 +68,7 @@ def main():
         sharding.draw_fixed_share(jax.random.key(0), shards, 9, mesh, "shards")
     with pytest.raises(ValueError, match="split 3 items"):
         sharding.build_sharded(jnp.ones(3), mesh, "shards")
-    for name in ("uniform", "error_weighted", "spatial", "multi_scale", "top_k", "temporal"):
+    for name in ("error_weighted", "temporal", "top_k"):
         check_rays(mesh, name)
     with pytest.raises(ValueError, match="cannot split 12 views over 8 devices"):
         ray_sampler(mesh, "spatial", num_views=12)
