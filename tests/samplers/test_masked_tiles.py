@@ -188,7 +188,7 @@ def test_a_masked_state_needs_the_mask_of_the_new_size():
         ("temporal", {}),
         ("mixed", {}),
         ("multi_scale", {}),
-        ("top_k", {"rank_frequency": 1}),
+        ("top_k", {"rank_frequency": 1, "first_fraction": 0.4, "last_fraction": 0.4}),
         ("error_weighted", {}),
     ],
 )
