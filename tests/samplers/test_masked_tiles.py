@@ -187,7 +187,7 @@ def test_a_masked_state_needs_the_mask_of_the_new_size():
         ("spatial", {"focus": 2.0}),
         ("temporal", {}),
         ("mixed", {}),
-        ("multi_scale", {}),
+        ("multi_scale", {"refine_steps": 0}),
         ("top_k", {"rank_frequency": 1, "first_fraction": 0.4, "last_fraction": 0.4}),
         ("error_weighted", {}),
     ],
