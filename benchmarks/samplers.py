@@ -2,6 +2,7 @@
 
     python -m benchmarks.samplers                        everything, minutes on two cores
     python -m benchmarks.samplers --sizes 16 20 --batches 4096
+    python -m benchmarks.samplers --samplers "pyramid, blocks of 8" "pyramid, blocks of 32"
 
 Every sampler holds N weights, draws a batch with replacement and writes new weights at the items
 it drew, in calls apart and then in one, which for those in JAX is one program; times are medians of
@@ -48,11 +49,10 @@ class Sizes:
 
 def measure(name: str, log2_items: int, batches: tuple[int, ...]) -> list[dict[str, Any]]:
     """Times one sampler at one size and checks what it draws."""
-    from benchmarks.peers.index_samplers import SAMPLERS
+    from benchmarks.peers.index_samplers import BLOCKS, SAMPLERS
 
-    return [
-        _measure(SAMPLERS[name](2**log2_items, batch), name, log2_items, batch) for batch in batches
-    ]
+    kind = (SAMPLERS | BLOCKS)[name]
+    return [_measure(kind(2**log2_items, batch), name, log2_items, batch) for batch in batches]
 
 
 def _measure(sampler: Any, name: str, log2_items: int, batch: int) -> dict[str, Any]:
@@ -99,9 +99,9 @@ def drift(name: str) -> float | None:
     """Relative error of the total after many decaying writes; None where no total is kept."""
     import numpy as np
 
-    from benchmarks.peers.index_samplers import SAMPLERS
+    from benchmarks.peers.index_samplers import BLOCKS, SAMPLERS
 
-    sampler = SAMPLERS[name](_DRIFT_ITEMS, _DRIFT_BATCH)
+    sampler = (SAMPLERS | BLOCKS)[name](_DRIFT_ITEMS, _DRIFT_BATCH)
     if not hasattr(sampler, "drift"):
         return None
     rng = np.random.default_rng(0)
@@ -135,8 +135,9 @@ def _median(call: Any) -> float:
 
 def main() -> None:
     flags = tyro.cli(Sizes, description=__doc__)
-    from benchmarks.peers.index_samplers import SAMPLERS
+    from benchmarks.peers.index_samplers import BLOCKS, SAMPLERS
 
+    known = SAMPLERS | BLOCKS
     names = flags.samplers or tuple(
         name for name in SAMPLERS if name not in _NEEDS or find_spec(_NEEDS[name])
     )
@@ -150,7 +151,7 @@ def main() -> None:
     if "pyramid, 1 byte" in names:
         cases += [("pyramid, 1 byte", size) for size in flags.compact_sizes]
     for name, size in cases:
-        if 2**size > SAMPLERS[name].largest:
+        if 2**size > known[name].largest:
             continue
         found = measuring.in_fresh_process(functools.partial(measure, name, size, flags.batches))
         rows += found

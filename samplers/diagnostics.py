@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from . import failure_bins, spatial
+from . import error_maps, error_weighted, failure_bins
 from .base import Sampler
 from .corrections import effective_items, normalised_entropy
 from .pixels import PixelCoord, PixelIndex, pixel_indices
@@ -70,14 +70,33 @@ def sampling_density(
 
 
 def error_map(sampler: Sampler, state: Any) -> Float[Array, "views tile_rows tile_cols"]:
-    """Gives the relative loss per tile of a `spatial` sampler or a preset of it; 1 is average.
+    """Gives the relative loss per tile of a sampler that scores tiles; 1 is average.
 
     Raises:
       ValueError: for other samplers.
     """
-    if not isinstance(sampler.config, spatial.SpatialConfig):
+    if not isinstance(sampler.config, error_maps.TILED):
         raise ValueError(f"no error map in {type(sampler.config).__name__}")
-    return spatial.tile_scores(sampler.config, state)
+    return error_maps.tile_scores(sampler.config, state)
+
+
+def pixel_scores(
+    sampler: Sampler, state: Any, num_views: int, rows: int, cols: int
+) -> Float[Array, "views rows cols"]:
+    """Gives the relative loss a sampler remembers of each pixel, or of its tile; 1 is average.
+
+    Raises:
+      ValueError: for samplers that remember no such thing, and for another number of items.
+    """
+    config = sampler.config
+    if isinstance(config, error_maps.TILED):
+        return config.grid.to_pixels(error_maps.tile_scores(config, state).reshape(-1))
+    if not isinstance(config, error_weighted.ErrorWeightedConfig):
+        raise ValueError(f"no loss per pixel in {type(config).__name__}")
+    if config.num_items != num_views * rows * cols:
+        raise ValueError(f"needs {num_views} x {rows} x {cols} items, got {config.num_items}")
+    score = error_weighted.item_scores(config, state)
+    return score.reshape(num_views, rows, cols)
 
 
 def add_visits(

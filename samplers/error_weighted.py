@@ -165,6 +165,15 @@ def make(config: ErrorWeightedConfig) -> Sampler[ErrorWeightedState]:
     return bind(config, init, sample, update, probabilities)
 
 
+def item_scores(config: ErrorWeightedConfig, state: ErrorWeightedState) -> Float[Array, " items"]:
+    """Gives the relative loss of every item, 1 is average; also where a mask forbids the item."""
+    raw = pyramid.leaf_weights(state.weights, config.num_items)
+    score = scores.power_inverse(raw, config.focus)
+    if state.allowed is None:
+        return score
+    return jnp.where(pyramid.leaf_weights(state.allowed, config.num_items) > 0, score, 1.0)
+
+
 def _uniform_fraction(config: ErrorWeightedConfig, state: ErrorWeightedState) -> Float[Array, ""]:
     return schedules.uniform_fraction(
         state.step,

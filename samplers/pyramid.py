@@ -9,14 +9,16 @@ Why it stays exact in float32:
 * Drawing descends from the root and decides at each node among `fan` children only. One 32-bit
   word serves two levels: 24 bits decide at the upper one, the remainder, refined by the 8 bits
   left, at the lower one. Probabilities are resolved to 2^-24 of the weight of each block, so no
-  leaf becomes unreachable because the set is large.
+  leaf becomes unreachable because the set is large. (A remainder kept over more levels would bring
+  evenly spread draws into order, and float32 steps of the upper levels into the probabilities.)
 * Writing (`pyramid_write`) recomputes the parents of what was written from their children and
   never adds differences, so sums cannot drift, whatever happens to the weights.
 
 Form, by measurement on XLA:CPU: small batches pay for the number of kernels, about 7 us each, so a
 block is read by one gather and a level is one turn of a loop (unrolled, XLA would fuse the levels
-into one expression of exponential size); `cumsum` is slow along short axes, so running sums are
-unrolled.
+into one expression of exponential size) with one result, since each result is worked out by itself;
+`cumsum` and `sum` are slow along short axes, so running sums are unrolled. A block of 16 is a line
+of cache.
 
 Source: the sum tree of prioritised replay (Schaul et al. 2016) with wide blocks; the rules about
 fresh random bits and recomputed parents answer measured faults of float32 sum trees.
@@ -47,16 +49,18 @@ class WeightPyramid(NamedTuple):
       leaves: the weights, in blocks, in a format of `codecs`; padding weighs 0.
       sums: the levels above, root block first, each padded to whole blocks.
       num_items: how many leaves are real.
+      maxima: the largest leaf below each node, laid out like `sums`; None: not kept.
     """
 
     leaves: Shaped[Array, "blocks fan"]
     sums: Float[Array, " nodes"]
     num_items: Int[Array, ""]
+    maxima: Float[Array, " nodes"] | None = None
 
 
 def default_fan_out() -> int:
-    """Gives the block size for the default backend: 8 on CPU (measured), 32 elsewhere."""
-    return 8 if jax.default_backend() == "cpu" else 32
+    """Gives the block size for the default backend: 16 on CPU (measured), 32 elsewhere."""
+    return 16 if jax.default_backend() == "cpu" else 32
 
 
 def clean_weights(weights: Float[Array, "*n"]) -> Float[Array, "*n"]:
@@ -72,22 +76,33 @@ def build(
     *,
     fan_out: int | None = None,
     leaf_format: str = "float32",
+    has_maxima: bool = False,
 ) -> WeightPyramid:
     """Builds the pyramid over given leaf weights in O(N).
 
+    Args:
+      fan_out: leaves per block; None: `default_fan_out`.
+      leaf_format: "float32", "bfloat16" or "uint8", see `codecs`.
+      has_maxima: keep the largest weight of each block as well, exact after every write, so that
+        `max_weight` is O(1). Takes as much memory as the sums; a write recomputes both.
     Raises:
-      ValueError: when there are no weights, the fan-out is below 2 or the format unknown.
+      ValueError: when there are no weights, for a fan-out not from 2 to 256, an unknown format.
     Bad input: NaN and negative weights count as 0, see `clean_weights`.
     """
     fan = default_fan_out() if fan_out is None else fan_out
-    if fan < 2:
-        raise ValueError(f"fan_out must be at least 2, got {fan}")
+    if not 2 <= fan <= 256:
+        raise ValueError(f"fan_out must be from 2 to 256, got {fan}")
     if weights.shape[0] < 1:
         raise ValueError("a pyramid needs at least one weight, got none")
     codes = encode(clean_weights(weights.astype(jnp.float32)), leaf_dtype(leaf_format))
     leaves = pad_to_blocks(codes, fan).reshape(-1, fan)
-    sums = levels_above(leaves, len(level_sizes(*leaves.shape)))
-    return WeightPyramid(leaves, sums, jnp.asarray(weights.shape[0], jnp.int32))
+    num_levels = len(level_sizes(*leaves.shape))
+    return WeightPyramid(
+        leaves,
+        levels_above(leaves, num_levels),
+        jnp.asarray(weights.shape[0], jnp.int32),
+        levels_above(leaves, num_levels, jnp.maximum) if has_maxima else None,
+    )
 
 
 def build_mask(mask: Bool[Array, "..."], num_items: int) -> WeightPyramid:
@@ -114,7 +129,9 @@ def total(pyramid: WeightPyramid) -> Float[Array, ""]:
 
 
 def max_weight(pyramid: WeightPyramid) -> Float[Array, ""]:
-    """Gives the largest weight of any item, in O(N): for reports and per-batch scaling."""
+    """Gives the largest weight of any item: O(1) where the pyramid keeps maxima, else O(N)."""
+    if pyramid.maxima is not None and pyramid.maxima.shape[0]:
+        return jnp.max(pyramid.maxima[: pyramid.leaves.shape[1]])
     return jnp.max(decode(pyramid.leaves))
 
 
@@ -160,21 +177,22 @@ def draw(
         mask; None: uniform over all items.
       method: "multinomial" draws independently; "stratified" and "systematic" spread the n
         draws evenly over the two top levels, which never raises the variance of a mean and
-        keeps the expected counts; rows then come in the order of the items.
+        keeps the expected counts; rows then come in the order of the blocks there, and walk memory
+        forward.
     Returns:
       The items, and the exact probability (1 - λ) w / Σw + λ prior of each.
     Bad input: when all items weigh 0 the draw is from the prior, and the probability as well.
     """
     words = jax.random.bits(unrolled(key), (num_words(pyramid) + 1, n), jnp.uint32)
     branch, _ = _split_word(words[-1])
+    words = words.at[0].set(spread_words(words[0], method))[:-1]
     share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
     if prior is None:
-        second = words[1] if words.shape[0] > 2 else jnp.zeros_like(words[0])
+        second = words[1] if words.shape[0] > 1 else jnp.zeros_like(words[0])
         other = uniform_index(words[0], second, pyramid.num_items)
     else:
-        other = descend(prior, words[:-1])
-    words = words.at[0].set(spread_words(words[0], method))
-    index = jnp.where(branch < share, other, descend(pyramid, words[:-1]))
+        other = descend(prior, words)
+    index = jnp.where(branch < share, other, descend(pyramid, words))
     return read_first(lambda part: mixture_probability(pyramid, part, share, prior), index)
 
 
@@ -245,22 +263,20 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     starts = jnp.asarray(offsets, jnp.int32)
 
     def choose_in_level(
-        level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], Float[Array, " n"]]
-    ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-        node, fraction = carry
+        level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], UInt32[Array, " n"]]
+    ) -> tuple[Int[Array, " n"], UInt32[Array, " n"]]:
+        node, fraction = _step_down(*carry, fan)
         upper, rest = _split_word(words[level // 2])
         is_fresh = level % 2 == 0
         fraction = jnp.where(is_fresh, upper, fraction)
         rest = jnp.where(is_fresh, rest, 0.0)
-        child, fraction = choose_child(
-            pyramid.sums, starts[level] + node * fan, fraction, rest, fan
-        )
-        return node * fan + child, fraction
+        base = starts[level] + node * fan
+        return node, _pack(*choose_child(pyramid.sums, base, fraction, rest, fan))
 
-    node = jnp.zeros(words.shape[1], jnp.int32)
-    fraction = jnp.zeros(words.shape[1], jnp.float32)
+    carry = jnp.zeros(words.shape[1], jnp.int32), jnp.zeros(words.shape[1], jnp.uint32)
     if depth:
-        node, fraction = jax.lax.fori_loop(0, depth, choose_in_level, (node, fraction))
+        carry = jax.lax.fori_loop(0, depth, choose_in_level, carry)
+    node, fraction = _step_down(*carry, fan)
     if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
     base = node * fan
@@ -298,6 +314,22 @@ def choose_child(
     return chosen, jnp.clip(left, 0.0, 1.0 - 2.0**-24)
 
 
+def _pack(child: Int[Array, " n"], fraction: Float[Array, " n"]) -> UInt32[Array, " n"]:
+    """Puts a choice and the 24 bits left of the fraction into one word.
+
+    One result is one kernel: two would each work out the choice for themselves.
+    """
+    return (child.astype(jnp.uint32) << 24) | (fraction * jnp.float32(2.0**24)).astype(jnp.uint32)
+
+
+def _step_down(
+    node: Int[Array, " n"], packed: UInt32[Array, " n"], fan: int
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Gives the child chosen of each node, numbered in its level, and the fraction left in it."""
+    child = (packed >> 24).astype(jnp.int32)
+    return node * fan + child, (packed & 0xFFFFFF).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
 def _split_word(word: UInt32[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Splits 32 random bits into a fraction in steps of 2^-24 and a rest below 2^-24."""
     upper = (word >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
@@ -321,14 +353,27 @@ def level_offsets(blocks: int, fan: int) -> list[int]:
     return offsets
 
 
-def levels_above(blocks: Shaped[Array, "blocks fan"], num_levels: int) -> Float[Array, " nodes"]:
-    """Computes the given number of levels above some blocks, root block first."""
+def levels_above(
+    blocks: Shaped[Array, "blocks fan"], num_levels: int, combine_fn: Callable[..., Array] = jnp.add
+) -> Float[Array, " nodes"]:
+    """Computes levels above some blocks, root block first: sums, or maxima with `jnp.maximum`."""
     fan = blocks.shape[1]
     levels: list[Float[Array, " nodes"]] = [jnp.zeros(0, jnp.float32)]
     for _ in range(num_levels):
-        levels.append(pad_to_blocks(jnp.sum(decode(blocks), axis=1), fan))
+        levels.append(pad_to_blocks(combine_blocks(blocks, combine_fn), fan))
         blocks = levels[-1].reshape(-1, fan)
     return jnp.concatenate(levels[::-1])
+
+
+def combine_blocks(
+    blocks: Shaped[Array, "blocks fan"], combine_fn: Callable[..., Array]
+) -> Float[Array, " blocks"]:
+    """Combines the nodes of each block two by two, in one kernel; `jnp.sum` takes several."""
+    parts = [decode(blocks[:, child]) for child in range(blocks.shape[1])]
+    while len(parts) > 1:
+        odd = parts[-1:] if len(parts) % 2 else []
+        parts = [combine_fn(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)] + odd
+    return parts[0]
 
 
 def pad_to_blocks(nodes: Shaped[Array, " nodes"], fan: int) -> Shaped[Array, " padded"]:

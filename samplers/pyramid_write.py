@@ -1,12 +1,12 @@
 """Writing to a weight pyramid: batches with duplicates, and sweeps over neighbouring leaves.
 
-Both recompute the sums above what they wrote and cost O(batch * log N). Donate the old pyramid and
-nothing is copied.
+Both recompute the sums, and the maxima where they are kept, above what they wrote and cost
+O(batch * log N). Donate the old pyramid and nothing is copied.
 
 Form, by measurement on XLA:CPU: duplicates are found without sorting, by letting each item's leaf
 hold for a moment the number of one of the rows that write it (a sort of the batch costs as much as
 the rest together); levels no longer than the batch are recomputed whole. Coarse leaf formats cannot
-hold a row number, so there a table of hashes does.
+hold a row number, so there a table of hashes does. Few leaves per row are a table themselves.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from .pyramid import (
     WeightPyramid,
     clean_weights,
     clip_index,
+    combine_blocks,
     level_offsets,
     level_sizes,
     levels_above,
@@ -30,6 +31,9 @@ from .pyramid import (
 )
 
 DuplicateRule = Literal["mean", "max", "sum", "last"]
+
+_SMALL = 4
+"""Leaves per row up to which rows are merged in a table of all leaves."""
 
 
 def write(
@@ -58,22 +62,31 @@ def write(
     is_used = jnp.isfinite(value) & (value >= 0) & (index >= 0) & (index < pyramid.num_items)
     is_used = is_used if valid is None else is_used & valid
     index = clip_index(pyramid, index)
-    leaves = pyramid.leaves.reshape(-1)
-    index, old = read_first(lambda part: take(leaves, part), index)
-    if leaves.dtype == jnp.float32:
+    leaves, num_slots = pyramid.leaves.reshape(-1), index.shape[0]
+    if leaves.shape[0] <= _SMALL * num_slots:
+        owner, num_slots = index, leaves.shape[0]
+        old = take(leaves, index)
+    elif leaves.dtype == jnp.float32:
+        index, old = read_first(lambda part: take(leaves, part), index)
         rows = jnp.arange(index.shape[0], dtype=jnp.float32)
         leaves = leaves.at[index].set(rows, mode="promise_in_bounds", wrap_negative_indices=False)
         owner = take(leaves, index).astype(jnp.int32)
     else:
+        index, old = read_first(lambda part: take(leaves, part), index)
         owner = _owners_by_hashing(index)
-    merged, has_value = _merge(owner, value, is_used, duplicates)
+    merged, has_value = _merge(owner, num_slots, value, is_used, duplicates)
     new = merged if blend_fn is None else blend_fn(old, merged)
     is_new = has_value & jnp.isfinite(new)
     new = jnp.where(is_new, clean_weights(new), old)
     new = jnp.where(is_new, encode(new, leaves.dtype, index), encode(old, leaves.dtype))
     leaves = leaves.at[index].set(new, mode="promise_in_bounds", wrap_negative_indices=False)
     leaves = leaves.reshape(pyramid.leaves.shape)
-    return pyramid._replace(leaves=leaves, sums=_refresh(leaves, pyramid.sums, index))
+    maxima = pyramid.maxima
+    return pyramid._replace(
+        leaves=leaves,
+        sums=_refresh(leaves, pyramid.sums, index, jnp.add),
+        maxima=None if maxima is None else _refresh(leaves, maxima, index, jnp.maximum),
+    )
 
 
 def sweep(
@@ -104,44 +117,53 @@ def sweep(
     new = clean_weights(jnp.where(is_due, change_fn(old, place), old))
     new = jnp.where(is_due, encode(new, leaves.dtype, place), part)
     leaves = jax.lax.dynamic_update_slice(leaves, new, (start, jnp.zeros_like(start)))
-    sums = _refresh_range(leaves, pyramid.sums, start, count)
+    maxima = pyramid.maxima
     position = jnp.where(position + count >= leaves.shape[0], 0, position + count)
-    return pyramid._replace(leaves=leaves, sums=sums), position
+    swept = pyramid._replace(
+        leaves=leaves,
+        sums=_refresh_range(leaves, pyramid.sums, start, count, jnp.add),
+        maxima=None
+        if maxima is None
+        else _refresh_range(leaves, maxima, start, count, jnp.maximum),
+    )
+    return swept, position
 
 
 def _refresh_range(
     leaves: Shaped[Array, "blocks fan"],
-    sums: Float[Array, " nodes"],
+    nodes: Float[Array, " nodes"],
     start: Int[Array, ""],
     count: int,
+    combine_fn: Callable[..., Array],
 ) -> Float[Array, " nodes"]:
-    """Recomputes the sums above `count` neighbouring blocks."""
+    """Recomputes the sums or maxima above `count` neighbouring blocks."""
     fan = leaves.shape[1]
     sizes, offsets = level_sizes(*leaves.shape), level_offsets(*leaves.shape)
     children, child_offset = leaves.reshape(-1), 0
     for level in range(len(sizes) - 1, -1, -1):
         start = jnp.minimum(start, sizes[level] - count)
         below = jax.lax.dynamic_slice(children, (child_offset + start * fan,), (count * fan,))
-        fresh = jnp.sum(decode(below).reshape(count, fan), axis=1)
-        sums = jax.lax.dynamic_update_slice(sums, fresh, (offsets[level] + start,))
-        children, child_offset = sums, offsets[level]
+        fresh = combine_blocks(below.reshape(count, fan), combine_fn)
+        nodes = jax.lax.dynamic_update_slice(nodes, fresh, (offsets[level] + start,))
+        children, child_offset = nodes, offsets[level]
         start = start // fan
         count = min(-(-count // fan) + 1, sizes[level - 1]) if level else count
-    return sums
+    return nodes
 
 
 def _merge(
     owner: Int[Array, " n"],
+    num_slots: int,
     value: Float[Array, " n"],
     is_used: Bool[Array, " n"],
     duplicates: str,
 ) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
     """Combines the rows of one owner; also says which owners have any row in use."""
-    zeros = jnp.zeros_like(value)
+    zeros = jnp.zeros(num_slots, value.dtype)
     count = take(zeros.at[owner].add(is_used.astype(value.dtype)), owner)
     if duplicates == "last":
         rank = jnp.where(is_used, jnp.arange(value.shape[0]), -1)
-        last = jnp.full(value.shape, -1).at[owner].max(rank)[owner]
+        last = jnp.full(num_slots, -1).at[owner].max(rank)[owner]
         return value[jnp.maximum(last, 0)], last >= 0
     value = jnp.where(is_used, value, 0.0)
     if duplicates == "max":
@@ -180,9 +202,12 @@ def _owners_by_hashing(index: Int[Array, " n"]) -> Int[Array, " n"]:
 
 
 def _refresh(
-    leaves: Shaped[Array, "blocks fan"], sums: Float[Array, " nodes"], index: Int[Array, " n"]
+    leaves: Shaped[Array, "blocks fan"],
+    nodes: Float[Array, " nodes"],
+    index: Int[Array, " n"],
+    combine_fn: Callable[..., Array],
 ) -> Float[Array, " nodes"]:
-    """Recomputes the sums above written leaves, level by level, from their children."""
+    """Recomputes the sums or maxima above written leaves, level by level, from their children."""
     fan = leaves.shape[1]
     sizes = level_sizes(*leaves.shape)
     offsets = level_offsets(*leaves.shape)
@@ -190,14 +215,14 @@ def _refresh(
     level = len(sizes) - 1
     while level >= 0 and sizes[level] > index.shape[0]:
         node = node // fan
-        fresh = jnp.sum(take_block(children, child_offset // fan + node, fan), axis=1)
-        sums = sums.at[offsets[level] + node].set(
+        fresh = combine_blocks(take_block(children, child_offset // fan + node, fan), combine_fn)
+        nodes = nodes.at[offsets[level] + node].set(
             fresh, mode="promise_in_bounds", wrap_negative_indices=False
         )
-        children, child_offset = sums, offsets[level]
+        children, child_offset = nodes, offsets[level]
         level -= 1
     if level < 0:
-        return sums
+        return nodes
     below = children[child_offset : child_offset + sizes[level] * fan]
-    above = levels_above(below.reshape(-1, fan)[: sizes[level]], level + 1)
-    return jax.lax.dynamic_update_slice(sums, above, (0,))
+    above = levels_above(below.reshape(-1, fan)[: sizes[level]], level + 1, combine_fn)
+    return jax.lax.dynamic_update_slice(nodes, above, (0,))

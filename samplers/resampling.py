@@ -3,14 +3,18 @@
 Also the check that a restored state fits a sampler. Runs on the host, between steps.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from . import error_weighted, failure_bins, pyramid, scores, spatial
+from . import error_maps, error_weighted, pyramid
 from .base import Sampler
+from .error_weighted import ErrorWeightedConfig
+from .failure_bins import FailureBinsConfig
+from .soft_mining import SoftMiningConfig
 
 
 def check_state(expected: Any, got: Any) -> None:
@@ -41,34 +45,55 @@ def resample_state(
     state: Any,
     new: Sampler,
     *,
+    data: Sequence[Any] = (),
+    mask: Bool[Array, "..."] | None = None,
     old_shape: tuple[int, int, int] | None = None,
     new_shape: tuple[int, int, int] | None = None,
 ) -> Any:
-    """Carries scores over from one sampler to another of the same kind and other sizes.
+    """Carries what was learned over from one sampler to another of the same kind and other sizes.
 
-    Maps are interpolated linearly over the image, bins shared out by overlap; means and step counts
-    go on as they were.
+    Maps are interpolated linearly over the image, bins shared out by overlap, slots of soft mining
+    stay where they are; means, shares and step counts go on as they were. Pools are ranked anew.
 
     Args:
       old: the sampler the state is from.
       state: what it learned.
       new: the sampler to continue with.
+      data: what `new.init` takes after the key, of the new size: images for a prior.
+      mask: of the new size; needed when the old state has one.
       old_shape: (views, rows, cols) of the old items; needed by `error_weighted` only.
       new_shape: the same for the new ones.
     Raises:
       ValueError: for kinds of sampler that differ or keep nothing to carry over, for another
-        number of views or clips, and when shapes are needed or do not match.
+        number of views, slots or clips, and when data, a mask or shapes are needed or do not match.
     """
-    pair = (old.config, new.config)
-    if all(isinstance(config, spatial.SpatialConfig) for config in pair):
-        return _resample_tiles(old.config, state, new)
-    if all(isinstance(config, error_weighted.ErrorWeightedConfig) for config in pair):
-        return _resample_items(old.config, state, new, old_shape, new_shape)
-    if all(isinstance(config, failure_bins.FailureBinsConfig) for config in pair):
+    kind = type(old.config)
+    if kind is not type(new.config) or kind not in (
+        *error_maps.TILED,
+        ErrorWeightedConfig,
+        SoftMiningConfig,
+        FailureBinsConfig,
+    ):
+        raise ValueError(f"cannot carry {kind.__name__} over to {type(new.config).__name__}")
+    if kind is FailureBinsConfig:
         return _resample_bins(old.config, state, new)
-    raise ValueError(
-        f"cannot carry {type(old.config).__name__} over to {type(new.config).__name__}"
-    )
+    if state.allowed is not None and mask is None:
+        raise ValueError("the state has a mask: give the mask of the new size")
+    fresh = new.init(jax.random.key(0), *data, mask=mask)
+    if kind is ErrorWeightedConfig:
+        return _resample_items(old.config, state, new.config, fresh, old_shape, new_shape)
+    if old.config.num_views != new.config.num_views:
+        raise ValueError(
+            f"needs {old.config.num_views} views as before, got {new.config.num_views}"
+        )
+    if kind is SoftMiningConfig:
+        return _keep_slots(state, fresh)
+    grid = new.config.grid
+    score = error_maps.tile_scores(old.config, state)
+    score = resample_map(score, grid.tile_rows, grid.tile_cols)
+    kept = ("mean", "step", "shares")
+    fresh = fresh._replace(**{name: getattr(state, name) for name in kept if hasattr(state, name)})
+    return error_maps.with_tile_scores(new.config, fresh, score)
 
 
 def resample_map(
@@ -78,31 +103,17 @@ def resample_map(
     return jax.image.resize(values, (values.shape[0], rows, cols), "linear")
 
 
-def _resample_tiles(config: spatial.SpatialConfig, state: Any, new: Sampler) -> Any:
-    grid = new.config.grid
-    if config.num_views != grid.num_views:
-        raise ValueError(f"needs {config.num_views} views as before, got {grid.num_views}")
-    if state.prior is not None or new.config.prior != "none":
-        raise ValueError("a prior from images is not resampled: init anew with the new images")
-    if state.allowed is not None:
-        raise ValueError("a mask is not resampled: init anew with the new mask")
-    score = resample_map(spatial.tile_scores(config, state), grid.tile_rows, grid.tile_cols)
-    fresh = new.init(jax.random.key(0))
-    area = grid.areas() / float(grid.tile**2)
-    weights = area * score.reshape(-1) ** new.config.focus
-    return fresh._replace(weights=pyramid.build(weights), mean=state.mean, step=state.step)
-
-
 def _resample_items(
-    config: error_weighted.ErrorWeightedConfig,
+    config: ErrorWeightedConfig,
     state: Any,
-    new: Sampler,
+    new: ErrorWeightedConfig,
+    fresh: Any,
     old_shape: tuple[int, int, int] | None,
     new_shape: tuple[int, int, int] | None,
 ) -> Any:
     for name, shape, wanted in (
         ("old_shape", old_shape, config.num_items),
-        ("new_shape", new_shape, new.config.num_items),
+        ("new_shape", new_shape, new.num_items),
     ):
         if shape is None or shape[0] * shape[1] * shape[2] != wanted:
             raise ValueError(f"{name} must name (views, rows, cols) of {wanted} items, got {shape}")
@@ -110,14 +121,22 @@ def _resample_items(
     assert new_shape is not None
     if old_shape[0] != new_shape[0]:
         raise ValueError(f"needs {old_shape[0]} views as before, got {new_shape[0]}")
-    raw = pyramid.leaf_weights(state.weights, config.num_items)
-    score = scores.power_inverse(raw, config.focus).reshape(old_shape)
+    score = error_weighted.item_scores(config, state).reshape(old_shape)
     score = resample_map(score, new_shape[1], new_shape[2]).reshape(-1)
-    weights = pyramid.build(score**new.config.focus)
-    return state._replace(weights=weights)
+    start = pyramid.leaf_weights(fresh.weights, new.num_items)
+    weights = pyramid.build(start * score**new.focus)
+    return fresh._replace(weights=weights, mean=state.mean, step=state.step)
 
 
-def _resample_bins(config: failure_bins.FailureBinsConfig, state: Any, new: Sampler) -> Any:
+def _keep_slots(state: Any, fresh: Any) -> Any:
+    """Places are relative to the image, so slots stay; the edges they respawn on are new."""
+    if state.uv.shape != fresh.uv.shape:
+        raise ValueError(f"needs {state.uv.shape[0]} slots as before, got {fresh.uv.shape[0]}")
+    kept = ("view", "uv", "loss", "drift", "step")
+    return fresh._replace(**{name: getattr(state, name) for name in kept})
+
+
+def _resample_bins(config: FailureBinsConfig, state: Any, new: Sampler) -> Any:
     if config.clip_frames != new.config.clip_frames:
         raise ValueError(
             f"needs the clips as before, {config.clip_frames} frames, got {new.config.clip_frames}"

@@ -31,6 +31,7 @@ def build_sharded(
     *,
     fan_out: int | None = None,
     leaf_format: str = "float32",
+    has_maxima: bool = False,
 ) -> WeightPyramid:
     """Builds one pyramid per device over equal slices of the items, stacked along axis 0.
 
@@ -48,7 +49,9 @@ def build_sharded(
 
     def one(part: Float[Array, "1 per_shard"]) -> WeightPyramid:
         shard = jax.lax.axis_index(axis)
-        own = pyramid.build(part[0], fan_out=fan_out, leaf_format=leaf_format)
+        own = pyramid.build(
+            part[0], fan_out=fan_out, leaf_format=leaf_format, has_maxima=has_maxima
+        )
         count = jnp.minimum(num_items - shard * per_shard, per_shard).astype(jnp.int32)
         return jax.tree.map(lambda leaf: leaf[None], own._replace(num_items=count))
 
@@ -179,6 +182,11 @@ def gather_weights(shards: WeightPyramid, num_items: int) -> Float[Array, " {num
     per_shard = -(-num_items // num_shards)
     flat = pyramid.decode(shards.leaves).reshape(num_shards, -1)[:, :per_shard]
     return flat.reshape(-1)[:num_items]
+
+
+def max_weight(shards: WeightPyramid) -> Float[Array, ""]:
+    """Gives the largest weight on any device, at the cost of `pyramid.max_weight` on each."""
+    return jnp.max(jax.vmap(pyramid.max_weight)(shards))
 
 
 def _items_per_shard(shards: WeightPyramid) -> Int[Array, ""]:

@@ -2,7 +2,7 @@
 
 Every view has the log weight
 
-    a log(relative loss) + s log(1 + age)
+    a log(relative loss) + s log(1 + age) - c log(1 + visits)
 
 with age the updates since it was last drawn. Methods:
 * "independent": draws with replacement from softmax mixed with λ / N; exact probabilities.
@@ -39,6 +39,7 @@ class ViewsConfig:
       method: "independent", "rounds" or "farthest"; the last two need batch_size <= num_views.
       loss_exponent: a, the preference for high loss.
       staleness_exponent: s, the preference for views not seen for long.
+      coverage_exponent: c, the preference for views seen seldom, for method "independent".
       uniform_fraction: λ, for method "independent"; in (0, 1].
       correction: exponent of the weights for method "independent"; 1 is unbiased.
       decay: how much of a view's old score survives a visit.
@@ -50,6 +51,7 @@ class ViewsConfig:
     method: str = "independent"
     loss_exponent: float = 0.5
     staleness_exponent: float = 0.5
+    coverage_exponent: float = 0.0
     uniform_fraction: float = 0.2
     correction: float = 1.0
     decay: float = 0.7
@@ -70,6 +72,7 @@ class ViewsConfig:
             check_fraction(name, getattr(self, name))
         check_at_least("staleness_exponent", self.staleness_exponent, 0)
         check_at_least("loss_exponent", self.loss_exponent, 0)
+        check_at_least("coverage_exponent", self.coverage_exponent, 0)
 
 
 class ViewsState(NamedTuple):
@@ -173,7 +176,8 @@ def make(config: ViewsConfig) -> Sampler[ViewsState]:
 def _log_weights(config: ViewsConfig, state: ViewsState) -> Float[Array, " views"]:
     age = (state.step - state.last).astype(jnp.float32)
     loss = config.loss_exponent * jnp.log(jnp.maximum(state.score, 1e-3))
-    return loss + config.staleness_exponent * jnp.log1p(age)
+    seen = config.coverage_exponent * jnp.log1p(state.visits.astype(jnp.float32))
+    return loss + config.staleness_exponent * jnp.log1p(age) - seen
 
 
 def _fill_rounds(

@@ -240,13 +240,28 @@ def _finish(
         rows=train.rows,
         cols=train.cols,
     )
-    sampler = nerf_outputs.draw_sampler(setup, evaluator, snapshot, sampled, folder)
+    seen = np.asarray(state.seen) if setup.job.train.track_seen else None
+    sampler = nerf_outputs.draw_sampler(
+        setup,
+        evaluator,
+        snapshot,
+        sampled,
+        folder,
+        remembered=sampler_pictures.remembered(
+            setup.sampler,
+            state.sampler,
+            num_views=train.num_views,
+            rows=train.rows,
+            cols=train.cols,
+        ),
+        seen=seen,
+    )
     orbit = nerf_outputs.write_orbit(setup, evaluator, snapshot, folder)
     draws = sampler_pictures.draw_facts(
         sampled,
         [row["effective_rays"] for row in read_rows(folder.metrics) if row["kind"] == "train"],
         setup.job.train.rays_per_step,
-        np.asarray(state.seen) if setup.job.train.track_seen else None,
+        seen,
     )
     values = summary.of_nerf_run(loop, evaluator, ended_by=ended_by, final=final, draws=draws)
     run_folder.write_json(folder.summary, values)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from nerf import images
 from nerf.images import FieldSnapshot
@@ -85,9 +85,16 @@ def draw_sampler(
     sampled: Density,
     folder: RunFolder,
     *,
+    remembered: Float[np.ndarray, "views rows cols"] | None = None,
+    seen: Bool[np.ndarray, "views rows cols"] | None = None,
     num_views: int = 2,
 ) -> list[Shown]:
-    """Shows, for a few training views, the picture, its error and how often pixels are drawn."""
+    """Shows, for a few training views, the picture, its error and how often pixels are drawn.
+
+    Args:
+      remembered: the relative loss the sampler has of each pixel, where it has one.
+      seen: pixels ever drawn, where the run tracked them.
+    """
     train = setup.scene.train
     chosen = np.unique(np.linspace(0, train.num_views - 1, num_views).astype(int))
     shown = []
@@ -102,26 +109,41 @@ def draw_sampler(
             setup.background,
         )
         target = over(train.images[view], setup.background)
-        # a factor of 8 either way from uniform, on a logarithmic scale
-        relative = np.log2(np.maximum(sampled.relative[view], 1e-6))
-        parts = {
-            "photo": pictures.to_uint8(target),
-            "error": pictures.error_picture(rendered.color, target),
-            "density": pictures.colorize(relative, low=-3.0, high=3.0, color_map="coolwarm"),
-        }
-        for name, part in parts.items():
-            pictures.write_png(folder.images / f"sampler-{int(view):03d}-{name}.png", part)
         how = "exact" if sampled.is_exact else "counted from draws"
+        low, high = sampled.relative[view].min(), sampled.relative[view].max()
+        parts = {
+            "photo": (pictures.to_uint8(target), "picture"),
+            "error": (pictures.error_picture(rendered.color, target), "error"),
+        }
+        if remembered is not None:
+            parts["remembered"] = _times_average(remembered[view]), "loss the sampler remembers"
+        parts["density"] = (
+            _times_average(sampled.relative[view]),
+            f"how often pixels are drawn ({how}; {low:.2f} to {high:.2f} times the uniform share)",
+        )
+        if seen is not None:
+            share = f"{100 * seen[view].mean():.0f} %"
+            white = pictures.colorize(
+                seen[view].astype(np.float32), low=0, high=1, color_map="gray"
+            )
+            parts["seen"] = white, f"pixels drawn at least once in white ({share})"
+        for name, (part, _) in parts.items():
+            pictures.write_png(folder.images / f"sampler-{int(view):03d}-{name}.png", part)
+        names = ", ".join(caption for _, caption in parts.values())
         shown.append(
             Shown(
-                pictures.side_by_side(list(parts.values())),
-                f"Training view {train.names[view]}: picture, error, and sampling density ({how}): "
-                "grey as uniform, red up to 8 times as often, blue down to an eighth. "
-                f"Here between {sampled.relative[view].min():.2f} and "
-                f"{sampled.relative[view].max():.2f}.",
+                pictures.side_by_side([part for part, _ in parts.values()]),
+                f"Training view {train.names[view]}: {names}. Grey is average, red up to 8 times "
+                "as much, blue down to an eighth.",
             )
         )
     return shown
+
+
+def _times_average(relative: Float[np.ndarray, "rows cols"]) -> UInt8[np.ndarray, "rows cols 3"]:
+    """A factor of 8 either way from average, on a logarithmic scale."""
+    relative = np.log2(np.maximum(relative, 1e-6))
+    return pictures.colorize(relative, low=-3.0, high=3.0, color_map="coolwarm")
 
 
 def write_orbit(

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from samplers import diagnostics
+from samplers import diagnostics, error_maps
 from samplers import pixels as sampler_pixels
 from samplers.base import Sampler
+from samplers.error_weighted import ErrorWeightedConfig
 
 _NUM_DRAWS = 256
 
@@ -46,6 +47,16 @@ def density(sampler: Sampler, state: Any, *, num_views: int, rows: int, cols: in
         drawn = jax.device_get(draw(jax.random.fold_in(key, number), state))
         np.add.at(counts, (drawn.view, drawn.row, drawn.col), 1.0)
     return Density(counts * np.float32(size / counts.sum()), is_exact=False)
+
+
+def remembered(
+    sampler: Sampler, state: Any, *, num_views: int, rows: int, cols: int
+) -> Float[np.ndarray, "views rows cols"] | None:
+    """Gives the relative loss a sampler remembers of each pixel, 1 is average; None: of none."""
+    if not isinstance(sampler.config, (*error_maps.TILED, ErrorWeightedConfig)):
+        return None
+    scores = diagnostics.pixel_scores(sampler, state, num_views, rows, cols)
+    return np.asarray(jax.device_get(scores))
 
 
 def draw_facts(

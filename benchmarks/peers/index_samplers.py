@@ -60,7 +60,9 @@ class InJax(IndexSampler):
 class Ours(InJax):
     """The weight pyramid."""
 
+    fan_out: ClassVar[int | None] = None
     leaf_format = "float32"
+    has_maxima = False
     method: Literal["multinomial", "stratified"] = "multinomial"
 
     def __init__(self, num_items: int, batch: int):
@@ -69,7 +71,12 @@ class Ours(InJax):
 
         from samplers import pyramid, pyramid_write
 
-        build = functools.partial(pyramid.build, leaf_format=self.leaf_format)
+        build = functools.partial(
+            pyramid.build,
+            fan_out=self.fan_out,
+            leaf_format=self.leaf_format,
+            has_maxima=self.has_maxima,
+        )
         self.state = jax.jit(
             lambda: build(jnp.where(jnp.arange(num_items) < num_items // 2, 2, 1))
         )()
@@ -94,6 +101,12 @@ class OursCompact(Ours):
     """The weight pyramid with one byte per leaf."""
 
     leaf_format = "uint8"
+
+
+class OursWithMaxima(Ours):
+    """The weight pyramid that also keeps the largest weight."""
+
+    has_maxima = True
 
 
 class JaxChoice(InJax):
@@ -263,6 +276,7 @@ SAMPLERS = {
     "pyramid": Ours,
     "pyramid, stratified": OursStratified,
     "pyramid, 1 byte": OursCompact,
+    "pyramid, maxima": OursWithMaxima,
     "jax.random.choice": JaxChoice,
     "cumulative sum kept": JaxKeptSum,
     "torch.multinomial": TorchMultinomial,
@@ -271,3 +285,9 @@ SAMPLERS = {
     "flashbax bincount": FlashbaxBincount,
     "compiled sum tree": CompiledTree,
 }
+
+BLOCKS = {
+    f"pyramid, blocks of {fan}": type(f"OursInBlocksOf{fan}", (Ours,), {"fan_out": fan})
+    for fan in (4, 8, 16, 32, 64, 128)
+}
+"""The weight pyramid with other fan-outs, to choose the one of a backend by."""

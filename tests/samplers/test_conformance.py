@@ -104,6 +104,45 @@ def test_probabilities_sum_to_one_and_agree_with_draws(name):
         assert_frequencies(counts, probs)
 
 
+@each_with_probabilities
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_losses_all_alike_and_zero_too_mean_uniform(name, value):
+    sampler, state, sample, update = made(name)
+    if ENTRIES[name].needs or name in ("sonic", "textop"):
+        return  # data say more than the losses; rules of others, where a visit says something
+    value = 0.0 if ENTRIES[name].kind == "motion" else value
+    for seed in range(4):
+        draw = sample(jax.random.key(seed), state)
+        state = update(state, draw, feedback_for(draw, np.full(BATCH, value, np.float32)))
+    if ENTRIES[name].kind == "views":
+        state = state._replace(last=jnp.full_like(state.last, state.step))
+    probs = np.asarray(sampler.probabilities(state), np.float64).reshape(-1)
+    pooled = getattr(sampler.config, "first_fraction", 1.0)
+    if pooled < 1 or name == "mixed":  # ties: some tiles are in the pool, all alike
+        assert len(np.unique(np.round(probs * probs.size, 4))) <= 2
+    else:
+        np.testing.assert_allclose(probs, 1 / probs.size, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in names() if hasattr(made(n)[0].config, "uniform_fraction")]
+)
+def test_no_item_falls_below_the_floor_whatever_the_losses(name):
+    sampler, state, sample, update = made(name)
+    if not ENTRIES[name].is_exact:
+        return  # the floor is a share of the slots
+    if ENTRIES[name].preset.get("method") in ("rounds", "farthest"):
+        return  # every view comes once per round
+    for seed in range(6):
+        draw = sample(jax.random.key(seed), state)
+        value = np.zeros(BATCH, np.float32)
+        value[: BATCH // 8] = 1.0 if ENTRIES[name].kind == "motion" else 1e12
+        state = update(state, draw, feedback_for(draw, value))
+    probs = np.asarray(sampler.probabilities(state), np.float64).reshape(-1)
+    floor = sampler.config.uniform_fraction / probs.size
+    assert probs.min() >= floor * (1 - 1e-5)
+
+
 @pytest.mark.parametrize("name", [n for n in names("rays") if ENTRIES[n].is_unbiased])
 def test_weighted_gradient_is_unbiased(name):
     _, state, sample, _ = trained(name)

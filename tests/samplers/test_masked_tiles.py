@@ -10,7 +10,7 @@ from samplers.base import Feedback
 from samplers.masked_tiles import MaskedTiles
 from samplers.pixels import index_from_pixels, pixel_indices
 from samplers.registry import make_ray_sampler
-from samplers.resampling import resample_state
+from samplers.resampling import check_state, resample_state
 from samplers.tiles import TileGrid
 from tests.samplers.family import compiled
 from tests.statistics import assert_frequencies
@@ -174,11 +174,63 @@ def test_a_prior_that_sees_nothing_is_the_area():
         assert len(np.unique(np.asarray(GRID.tile_of(draw.items)))) > GRID.num_tiles / 3
 
 
-def test_masks_are_not_resampled():
+def test_a_masked_state_needs_the_mask_of_the_new_size():
     sampler = spatial.make(spatial.SpatialConfig(**SIZES, tile=4))
     state = sampler.init(jax.random.key(0), mask=jnp.asarray(some_mask()))
-    with pytest.raises(ValueError, match="a mask is not resampled"):
+    with pytest.raises(ValueError, match="give the mask of the new size"):
         resample_state(sampler, state, sampler)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("spatial", {"focus": 2.0}),
+        ("temporal", {}),
+        ("mixed", {}),
+        ("multi_scale", {"refine_steps": 0}),
+        ("top_k", {"rank_frequency": 1, "first_fraction": 0.4, "last_fraction": 0.4}),
+        ("error_weighted", {}),
+    ],
+)
+def test_scores_are_carried_over_under_a_mask(name, options):
+    shapes = {"old_shape": (2, 10, 13), "new_shape": (2, 20, 26)}
+    tile = {} if name == "error_weighted" else {"tile": 4}
+    old, new = (
+        make_ray_sampler(
+            name,
+            num_views=2,
+            rows=rows,
+            cols=cols,
+            batch_size=300,
+            options=options | tile | {"warmup_steps": 0, "decay": 0.0},
+        )
+        for _, rows, cols in shapes.values()
+    )
+    mask = some_mask()
+    large = mask.repeat(2, axis=1).repeat(2, axis=2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 10, 13, 3)).astype(np.uint8)
+    data = [jnp.asarray(images)] if name == "temporal" else []
+    new_data = [jnp.asarray(images.repeat(2, axis=1).repeat(2, axis=2))] if data else []
+    state = old.init(jax.random.key(0), *data, mask=jnp.asarray(mask))
+    sample, update = jax.jit(old.sample), jax.jit(old.update)
+    for seed in range(8):
+        draw = sample(jax.random.key(seed), state)
+        left = pixel_indices(draw.items, 10, 13).col < 6
+        state = update(state, draw, Feedback(jnp.where(left, 5.0, 0.5)))
+    carried = resample_state(old, state, new, data=new_data, mask=jnp.asarray(large), **shapes)
+    fresh = jax.eval_shape(
+        lambda: new.init(jax.random.key(0), *new_data, mask=jnp.ones_like(large))
+    )
+    check_state(fresh, carried)
+    assert int(carried.step) == 8
+    probs = np.asarray(new.probabilities(carried)).reshape(2, 20, 26)
+    np.testing.assert_array_equal(probs[~large], 0.0)
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
+    hard, easy = (
+        probs[:, :, part][large[:, :, part]].mean() for part in (slice(0, 8), slice(20, 26))
+    )
+    assert hard > 1.5 * easy
+    new.update(carried, new.sample(jax.random.key(1), carried), Feedback(jnp.ones(300)))
 
 
 @pytest.mark.parametrize("batch_size", [7, 60])

@@ -104,6 +104,34 @@ def test_even_draws_have_the_same_expected_counts_and_spread_less(method):
     assert np.ptp(spread) <= 12  # multinomial: about 45
 
 
+@pytest.mark.parametrize("method", ["stratified", "systematic"])
+def test_even_draws_with_a_uniform_share_and_a_mask_follow_the_mixture(method):
+    mask = np.arange(N) % 3 != 0
+    prior = pyramid.build(jnp.asarray(mask, jnp.float32), leaf_format="uint8")
+    tree = pyramid.build(jnp.asarray(WEIGHTS * mask))
+    for has_prior, flat in ((True, mask / mask.sum()), (False, np.full(N, 1 / N))):
+        expected = 0.7 * (WEIGHTS * mask) / (WEIGHTS * mask).sum() + 0.3 * flat
+        draw = compiled_draw(2**13, method, has_prior)
+        counts = np.zeros(N)
+        for seed in range(8):
+            items, probs = draw(jax.random.key(seed), tree, 0.3, prior)
+            counts += np.bincount(items, minlength=N)
+            np.testing.assert_allclose(probs, expected[np.asarray(items)], rtol=1e-5)
+        assert not has_prior or not counts[~mask].any()
+        error = np.sqrt(8 * 2**13 * expected) + 1e-9
+        assert np.max(np.abs(counts - 8 * 2**13 * expected) / error) < 5
+
+
+@pytest.mark.parametrize("method", ["stratified", "systematic"])
+def test_even_draws_from_a_large_set_have_no_favourite_residues(method):
+    size = 2**24
+    tree = jax.jit(lambda: pyramid.build(jnp.where(jnp.arange(size) < size // 2, 2.0, 1.0)))()
+    items = np.asarray(compiled_draw(2**18, method)(jax.random.key(4), tree, 0.0, tree)[0])
+    for classes in (8, 64, 1024):
+        assert_frequencies(np.bincount(items % classes, minlength=classes), np.full(classes, 1.0))
+    assert abs(np.sum(items < size // 2) - 2**18 * 2 / 3) < 2
+
+
 @given(key=strategies.keys())
 def test_systematic_words_hit_every_interval_once(key):
     words = jax.random.bits(key, (12,), jnp.uint32)
@@ -149,6 +177,71 @@ def test_a_full_sweep_changes_every_leaf_once(size):
     np.testing.assert_allclose(pyramid.leaf_weights(tree, size), expected, rtol=1e-6)
     rebuilt = pyramid.build(jnp.asarray(expected, jnp.float32), fan_out=4)
     np.testing.assert_allclose(tree.sums, rebuilt.sums, rtol=1e-5)
+
+
+@pytest.mark.parametrize("leaf_format", ["float32", "bfloat16", "uint8"])
+@pytest.mark.parametrize("size", [3, 37, 1500])
+def test_maxima_stay_exact_through_writes_that_raise_and_lower_the_largest(size, leaf_format):
+    rng = np.random.default_rng(4)
+    build = functools.partial(pyramid.build, fan_out=4, leaf_format=leaf_format)
+    tree = build(jnp.asarray(rng.uniform(0.5, 2.0, size).astype(np.float32)), has_maxima=True)
+    write = jax.jit(pyramid_write.write)
+    for step in range(8):
+        index = rng.integers(size, size=16).astype(np.int32)
+        value = rng.uniform(0.5, 2.0, 16).astype(np.float32) * (4.0 if step % 2 else 0.25)
+        index[0] = int(np.argmax(pyramid.leaf_weights(tree, size)))  # the largest is overwritten
+        tree = write(tree, jnp.asarray(index), jnp.asarray(value))
+        leaves = np.asarray(pyramid.leaf_weights(tree, size))
+        np.testing.assert_allclose(pyramid.max_weight(tree), leaves.max(), rtol=1e-6)
+        without = pyramid.build(jnp.asarray(leaves), fan_out=4, has_maxima=True)
+        np.testing.assert_allclose(tree.maxima, without.maxima, rtol=1e-6)
+        np.testing.assert_allclose(tree.sums, without.sums, rtol=1e-5)
+
+
+@given(weights=strategies.weights(37), index=strategies.indices(16, 37), value=strategies.nasty(16))
+def test_the_largest_weight_is_that_of_all_leaves_whatever_is_written(weights, index, value):
+    with_maxima, without = (
+        compiled_write_and_max(has)(jnp.asarray(weights), jnp.asarray(index), jnp.asarray(value))
+        for has in (True, False)
+    )
+    jax.tree.map(np.testing.assert_array_equal, with_maxima[1:], without[1:])
+    assert float(with_maxima[0]) == float(without[0]) == float(np.max(without[1]))
+
+
+@functools.cache
+def compiled_write_and_max(has_maxima):
+    def write(weights, index, value):
+        tree = pyramid.build(weights, fan_out=4, has_maxima=has_maxima)
+        tree = pyramid_write.write(tree, index, value)
+        return pyramid.max_weight(tree), tree.leaves, tree.sums
+
+    return jax.jit(write)
+
+
+def test_masked_items_and_padding_do_not_count_as_largest_and_sweeps_keep_maxima():
+    weights = np.where(np.arange(300) % 3, WEIGHTS, 0.0).astype(np.float32)
+    tree = pyramid.build(jnp.asarray(weights), fan_out=4, has_maxima=True)
+    sweep = jax.jit(lambda tree, at: pyramid_write.sweep(tree, at, 20, lambda old, item: 0.5 * old))
+    position = jnp.zeros((), jnp.int32)
+    for _ in range(6):
+        tree, position = sweep(tree, position)
+        assert float(pyramid.max_weight(tree)) == np.max(pyramid.leaf_weights(tree, 300))
+    np.testing.assert_array_equal(tree.maxima, build_maxima(pyramid.leaf_weights(tree, 300)))
+    empty = pyramid.build(jnp.zeros(300), has_maxima=True)
+    assert float(pyramid.max_weight(empty)) == 0.0
+    assert pyramid.build(jnp.asarray(WEIGHTS)).maxima is None
+
+
+def build_maxima(weights):
+    return pyramid.build(weights, fan_out=4, has_maxima=True).maxima
+
+
+def test_the_largest_weight_of_a_large_pyramid_reads_one_block():
+    tree = jax.eval_shape(
+        functools.partial(pyramid.build, has_maxima=True), jax.ShapeDtypeStruct((2**20,), "float32")
+    )
+    cost = jax.jit(pyramid.max_weight).lower(tree).compile().cost_analysis()
+    assert cost["flops"] < 100
 
 
 def test_draws_without_replacement_follow_the_successive_law():

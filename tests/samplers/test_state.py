@@ -76,6 +76,41 @@ def test_item_scores_survive_a_change_of_resolution():
         resampling.resample_state(old, state, make_ray_sampler("spatial", **SIZES))
 
 
+@pytest.mark.parametrize("name", ["spatial", "mixed", "multi_scale", "top_k", "curriculum"])
+def test_a_state_carried_over_to_the_same_tiles_is_the_same(name):
+    options = {"warmup_steps": 0}
+    if name in ("mixed", "top_k", "curriculum"):
+        options["rank_frequency"] = 1  # pools are ranked anew when carried over
+    sampler = make_ray_sampler(name, **SIZES, options=options)
+    loss = np.random.default_rng(0).uniform(0.1, 3.0, (2, 32, 48)).astype(np.float32)
+    state = map_state(sampler, loss)
+    score = diagnostics.error_map(sampler, state)
+    assert score.shape == (2, 4, 6)
+    carried = resampling.resample_state(sampler, state, sampler)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state, carried)
+    if name in ("mixed", "multi_scale"):  # what they keep per tile differs, what it means does not
+        same = map_state(make_ray_sampler("spatial", **SIZES, options={"warmup_steps": 0}), loss)
+        expected = spatial.tile_scores(spatial.SpatialConfig(**SIZES), same)
+        np.testing.assert_allclose(score, expected, rtol=1e-5)
+
+
+def test_slots_of_soft_mining_stay_where_they_are():
+    old = make_ray_sampler("soft_mining", **SIZES)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8)
+    state = old.init(jax.random.key(0), jnp.asarray(images[:, ::2, ::2]))
+    state = state._replace(loss=jnp.arange(64.0), step=jnp.asarray(7, jnp.int32))
+    new = make_ray_sampler("soft_mining", **{**SIZES, "rows": 64, "cols": 96})
+    carried = resampling.resample_state(old, state, new, data=[jnp.asarray(images)])
+    resampling.check_state(
+        jax.eval_shape(lambda: new.init(jax.random.key(0), jnp.asarray(images))), carried
+    )
+    for name in ("view", "uv", "loss", "drift", "step"):
+        np.testing.assert_array_equal(getattr(carried, name), getattr(state, name))
+    other = make_ray_sampler("soft_mining", **{**SIZES, "batch_size": 32})
+    with pytest.raises(ValueError, match="64 slots as before, got 32"):
+        resampling.resample_state(old, state, other, data=[jnp.asarray(images[:, ::2, ::2])])
+
+
 def test_bins_are_shared_out_by_overlap():
     settings = {"clip_frames": (100, 60), "batch_size": 4}
     old = make_sampler("failure_bins", {**settings, "frames_per_bin": 20.0})
@@ -99,6 +134,9 @@ def test_states_turn_into_pictures():
     np.testing.assert_allclose(density.mean(), 1.0, rtol=1e-4)
     assert float(density[0, 0, 0]) > 5
     assert int(jnp.argmax(diagnostics.error_map(sampler, state))) == 0
+    scores = diagnostics.pixel_scores(sampler, state, 2, 32, 48)
+    np.testing.assert_allclose(scores[0, :8, :8], scores.max())
+    np.testing.assert_allclose(scores[1], scores[1, 0, 0])
     found = diagnostics.concentration(sampler.probabilities(state))
     assert int(found.top) // 48 < 8
     assert 0 < float(found.entropy) < 1
@@ -115,6 +153,13 @@ def test_states_turn_into_pictures():
         diagnostics.sampling_density(mining, None, 2, 32, 48)
     with pytest.raises(ValueError, match="no error map"):
         diagnostics.error_map(mining, None)
+    with pytest.raises(ValueError, match="no loss per pixel"):
+        diagnostics.pixel_scores(mining, None, 2, 32, 48)
+    items = make_ray_sampler("error_weighted", **SIZES, options={"focus": 2.0})
+    fresh = items.init(jax.random.key(0))
+    assert np.all(np.asarray(diagnostics.pixel_scores(items, fresh, 2, 32, 48)) == 1.0)
+    with pytest.raises(ValueError, match="needs 2 x 9"):
+        diagnostics.pixel_scores(items, fresh, 2, 9, 48)
 
 
 def test_bin_table_lists_rates_and_probabilities():

@@ -58,6 +58,7 @@ def test_run_folder_holds_every_file(finished):
     names = {path.name for path in run.images.iterdir()}
     assert {"preview.png", "test-000.png", "test-001-depth.png"} <= names
     assert {"test-000-beside-truth.png", "sampler-000-density.png"} <= names
+    assert "sampler-000-remembered.png" in names
     assert names & {"orbit.mp4", "orbit.gif"}
     assert list(folder.glob("events*"))
     assert not list(folder.rglob(".partial*"))
