@@ -29,7 +29,7 @@ from benchmarks import measuring
 
 CHOICES = ("black=opaque_background=black", "random=opaque_background=random")
 _MAX_PIXELS = 2000
-_FINE = 128
+_FINE = 256
 
 
 def main() -> None:
