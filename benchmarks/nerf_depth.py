@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rays", type=int, default=512)
     parser.add_argument("--budget", type=int, default=16384, help="samples per step")
     parser.add_argument("--downscale", type=float, default=4.0)
+    parser.add_argument("--behind", help="what is behind the photographs; default: the scene's")
     parser.add_argument("--partial", default="runs/benchmark-depth.json")
     asked = parser.parse_args()
     partial = Path(asked.partial)
@@ -54,7 +55,8 @@ def main() -> None:
 
 def _name(asked: argparse.Namespace, views: int, preset: str, seed: int) -> str:
     sizes = f"{asked.steps} steps of {asked.rays} rays, {asked.budget} samples"
-    return f"{views} views, {preset}, seed {seed}, {sizes}, downscale {asked.downscale:g}"
+    behind = "" if asked.behind is None else f", {asked.behind} behind"
+    return f"{views} views, {preset}, seed {seed}, {sizes}, downscale {asked.downscale:g}{behind}"
 
 
 def _runs(
@@ -77,6 +79,7 @@ def _runs(
             depth=depth.PRESETS[preset],
             marching=MarchingConfig(budget=asked["budget"]),
             rays_per_step=asked["rays"],
+            opaque_background=asked["behind"],
             num_steps=asked["steps"],
         ),
     )
@@ -124,7 +127,8 @@ def _table(asked: argparse.Namespace, done: dict[str, Any]) -> dict[str, Any]:
             for preset, runs in rows.items()
         }
     settings = {
-        name: getattr(asked, name) for name in ("steps", "rays", "budget", "downscale", "seeds")
+        name: getattr(asked, name)
+        for name in ("steps", "rays", "budget", "downscale", "seeds", "behind")
     }
     return {"scene": Path(asked.data).name, "settings": settings, "held_out": table}
 

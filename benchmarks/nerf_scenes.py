@@ -4,7 +4,8 @@
 
 What `hardlight nerf --data SCENE --seconds N` gives on each: kind of scene, size and number of
 views, steps done, held-out PSNR and SSIM. Runs are kept in --out, so an interrupted benchmark goes
-on where it stopped. Writes results/nerf_scenes_BACKEND.json.
+on where it stopped. Writes results/nerf_scenes_BACKEND.json, where rows of scenes that were left
+out by --scenes stay as they are, with the machine they were measured on.
 """
 
 import argparse
@@ -30,7 +31,18 @@ def main() -> None:
     rows = {
         path.name: _train(asked, path) for path in known if wanted is None or path.name in wanted
     }
-    measuring.write("nerf_scenes", {"seconds": asked.seconds, "scenes": rows})
+    before = measuring.stored("nerf_scenes")
+    machine = {name: before[name] for name in ("device", "cores", "versions") if name in before}
+    kept = {
+        name: {"seconds": before["seconds"], **machine, **row} if "seconds" in before else row
+        for name, row in before.get("scenes", {}).items()
+        if name not in rows
+    }
+    facts = measuring.in_fresh_process(measuring.describe_machine)
+    for row in rows.values():
+        row.update(seconds=asked.seconds)
+        row.update({name: facts[name] for name in ("device", "cores", "versions")})
+    measuring.write("nerf_scenes", {"scenes": dict(sorted({**kept, **rows}.items()))})
 
 
 def _train(asked: argparse.Namespace, path: Path) -> dict[str, Any]:

@@ -68,8 +68,9 @@ class NerfConfig:
     loss: Literal["huber", "squared"] = "huber"
     background: Background = "random"
     """Behind transparent pixels during training; images without alpha hide it."""
-    opaque_background: Background = "black"
-    """Behind rays that reach the far side, for images without alpha."""
+    opaque_background: Background | None = None
+    """Behind rays that reach the far side, for images without alpha. None: random in unbounded
+    scenes, black in others, see `behind_opaque`."""
     opacity_entropy_weight: float = 0.0
     distortion_weight: float = 0.0
     """Pulls the weights of each ray together, see `losses.distortion`."""
@@ -95,6 +96,18 @@ class NerfConfig:
                 "depth-guided samples need a marching budget of at least 4 per ray, "
                 f"got {self.marching.budget} for {num_rays} rays"
             )
+
+    @property
+    def behind_opaque(self) -> Background:
+        """What is put behind rays that reach the far side, for images without alpha.
+
+        In an unbounded scene every ray ends at something. A background of one colour is one that
+        the field gets for nothing: dark things become holes in a bright haze, and stay so. Behind
+        random colours only what is opaque fits the photographs.
+        """
+        if self.opaque_background is not None:
+            return self.opaque_background
+        return "random" if self.marching.space == "unbounded" else "black"
 
 
 class TrainState(NamedTuple):
@@ -251,7 +264,7 @@ def train_step(
     view, xy = axis.own((view, xy))
     # samplers that move through the images learn from the slope of the loss by the place
     is_moving = isinstance(draw.items, PixelCoord)
-    policy = config.background if pixels.images.shape[-1] == 4 else config.opaque_background
+    policy = config.background if pixels.images.shape[-1] == 4 else config.behind_opaque
     behind = axis.own(backgrounds.background_colors(policy, key_background, num_rays))
     counted = axis.own(jnp.arange(num_rays) < num_drawn)
     if pixels.masks is not None:

@@ -112,6 +112,11 @@ class OutputConfig:
     """Frames of the orbit; 0 for no video."""
     video_size: int = 200
     """Longest side of the video at most, in pixels."""
+    lpips: Literal["alex", "vgg"] | None = None
+    """Also give the perceptual distance LPIPS of the held-out views, by this network; needs the
+    extra `lpips` and the network's weights, see `perceptual`."""
+    lpips_weights: str | None = None
+    """File of those weights; None looks where torchvision keeps its downloads."""
 
     def __post_init__(self):
         """Refuses negative counts."""

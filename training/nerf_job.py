@@ -34,6 +34,7 @@ from .nerf_config import NerfJob
 from .nerf_evaluation import Evaluator
 from .nerf_loop import Loop, Progress
 from .nerf_setup import Setup
+from .perceptual import Lpips
 from .progress import ProgressView, duration
 from .run_folder import RunFolder
 from .run_log import RunLog, read_rows
@@ -78,6 +79,7 @@ def start(
     folder = RunFolder(Path(path))
     try:
         with processes.together():
+            perceptual = nerf_outputs.perceptual_metric(job)
             setup = nerf_setup.prepare(job, scene if shared is None else shared.scene, mesh)
             found = nerf_setup.fingerprint(setup.scene)
         _check_images(setup, processes.told_by_first(lambda: found), found)
@@ -91,7 +93,9 @@ def start(
         )
     for note in setup.scene.notes:
         print(f"note: {note}")
-    return _train(setup, folder, None, Progress(), resumed_at=None, shared=shared)
+    return _train(
+        setup, folder, None, Progress(), resumed_at=None, shared=shared, perceptual=perceptual
+    )
 
 
 def resume(
@@ -116,6 +120,7 @@ def resume(
         nerf_options.refuse_changes(asked, job, path)
     processes.told_by_first(lambda: run_folder.check_writable(folder.path))
     with processes.together():
+        perceptual = nerf_outputs.perceptual_metric(job)
         setup = nerf_setup.prepare(job, None if shared is None else shared.scene, mesh)
         found = nerf_setup.fingerprint(setup.scene)
     _check_images(setup, stored["data"], found)
@@ -127,11 +132,21 @@ def resume(
         lambda: restored and {"step": restored.step, "extra": restored.extra}
     )
     if place is None:
-        return _train(setup, folder, None, Progress(), resumed_at=-1, shared=shared)
+        return _train(
+            setup, folder, None, Progress(), resumed_at=-1, shared=shared, perceptual=perceptual
+        )
     state = _zeros(setup) if restored is None else restored.state
     state = devices.spread_from_first(state, mesh)
     progress = Progress(**place["extra"])
-    return _train(setup, folder, state, progress, resumed_at=place["step"], shared=shared)
+    return _train(
+        setup,
+        folder,
+        state,
+        progress,
+        resumed_at=place["step"],
+        shared=shared,
+        perceptual=perceptual,
+    )
 
 
 def _check_images(setup: Setup, wanted: dict[str, Any], found: dict[str, Any]) -> None:
@@ -160,6 +175,7 @@ def _train(
     *,
     resumed_at: int | None,
     shared: Shared | None,
+    perceptual: Lpips | None,
 ) -> dict[str, Any]:
     job = setup.job
     is_first = processes.is_first()
@@ -218,7 +234,7 @@ def _train(
             result: dict[str, Any] = {}
             with processes.together():
                 if evaluator is not None:
-                    result = _finish(loop, evaluator, folder, ended_by, view)
+                    result = _finish(loop, evaluator, perceptual, folder, ended_by, view)
                 saver.close()
             return result
     finally:
@@ -226,12 +242,17 @@ def _train(
 
 
 def _finish(
-    loop: Loop, evaluator: Evaluator, folder: RunFolder, ended_by: str, view: ProgressView
+    loop: Loop,
+    evaluator: Evaluator,
+    perceptual: Lpips | None,
+    folder: RunFolder,
+    ended_by: str,
+    view: ProgressView,
 ) -> dict[str, Any]:
     setup, state = loop.setup, devices.local(loop.state)
     snapshot = images.snapshot(state)
     view.say(f"rendering {setup.scene.test.num_views} held-out views ...")
-    final, shown = nerf_outputs.evaluate_and_draw(setup, evaluator, snapshot, folder)
+    final, shown = nerf_outputs.evaluate_and_draw(setup, evaluator, snapshot, folder, perceptual)
     train = setup.scene.train
     sampled = sampler_pictures.density(
         setup.sampler,

@@ -13,8 +13,10 @@ from nerf.images import FieldSnapshot
 from scenes.cameras import scale_pixels
 
 from . import camera_paths, pictures, video
+from .nerf_config import NerfJob
 from .nerf_evaluation import Evaluator, ViewResult, over
 from .nerf_setup import Setup, bounds
+from .perceptual import Lpips
 from .run_folder import RunFolder
 from .sampler_pictures import Density
 
@@ -30,14 +32,38 @@ class Shown:
     caption: str
 
 
+def perceptual_metric(job: NerfJob) -> Lpips | None:
+    """Reads the network of LPIPS where the job asks for it; before training, which may take hours.
+
+    Raises:
+      ValueError, FileNotFoundError: saying what is missing.
+    """
+    outputs = job.outputs
+    if outputs.lpips is None:
+        if outputs.lpips_weights is not None:
+            raise ValueError(
+                "outputs.lpips_weights needs outputs.lpips: of which network are they?"
+            )
+        return None
+    return Lpips(outputs.lpips, outputs.lpips_weights)
+
+
 def evaluate_and_draw(
-    setup: Setup, evaluator: Evaluator, snapshot: FieldSnapshot, folder: RunFolder
+    setup: Setup,
+    evaluator: Evaluator,
+    snapshot: FieldSnapshot,
+    folder: RunFolder,
+    perceptual: Lpips | None = None,
 ) -> tuple[dict[str, Any], list[Shown]]:
     """Renders every held-out view; returns final metrics and the first views beside the truth."""
     results: list[ViewResult] = []
+    distances: list[float] = []
     shown: list[Shown] = []
     for number, view in enumerate(evaluator.every_view(snapshot)):
         results.append(view)
+        is_large = perceptual is not None and min(view.target.shape[:2]) >= perceptual.smallest
+        if perceptual is not None and is_large:
+            distances.append(perceptual(view.rendered.color, view.target))
         stem = f"test-{number:03d}"
         pictures.write_png(folder.images / f"{stem}.png", pictures.to_uint8(view.rendered.color))
         depth = pictures.depth_picture(view.rendered.depth, view.rendered.opacity)
@@ -54,6 +80,8 @@ def evaluate_and_draw(
         values = [getattr(view, name) for view in results if getattr(view, name) is not None]
         if values:
             final[name] = _mean(values)
+    if distances:
+        final[f"lpips_{setup.job.outputs.lpips}"] = _mean(distances)
     final["num_views"] = len(results)
     final["error_held_by_worst"] = error_concentration(
         np.concatenate([view.squared_errors for view in results])

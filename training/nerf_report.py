@@ -26,6 +26,11 @@ def write(
     numbers = [
         ("held-out PSNR", f"{final['psnr']:.2f} dB"),
         *([("held-out SSIM", f"{final['ssim']:.4f}")] if "ssim" in final else []),
+        *[
+            (f"held-out LPIPS ({name[6:]})", f"{final[name]:.4f}")
+            for name in final
+            if name.startswith("lpips_")
+        ],
         ("training time", duration(summary["train_seconds"])),
         ("steps", f"{summary['steps']:,}"),
         ("rays per second", f"{summary['rays_per_second']:,.0f}"),

@@ -227,10 +227,10 @@ def evaluation_background(config: NerfConfig, scene: SplitImages) -> Float[np.nd
     """The one colour behind held-out views.
 
     Images with alpha: the training background, or the scene's own when that is random. Images
-    without: what training put behind rays that reach the far side.
+    without: what training put behind rays that reach the far side, white when that is random.
     """
     if scene.train.images.shape[-1] == 3:
-        return plain_color(config.opaque_background)
+        return plain_color(config.behind_opaque)
     chosen = scene.background if config.background == "random" else config.background
     return plain_color(chosen)
 

@@ -86,15 +86,44 @@ def nerf_quality_table() -> str:
 
 def nerf_scenes_table() -> str:
     """What a short run reaches on captures of every kind."""
-    rows = []
-    for name, run in cells.read("nerf_scenes_cpu")["scenes"].items():
+    rows, results = [], cells.read("nerf_scenes_cpu")
+    for name, run in results["scenes"].items():
         size = f"{run['views']} of {run['cols']} x {run['rows']}"
         error = f"{run['depth_rmse']:.2f}" if "depth_rmse" in run else ""
         quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}", error]
-        steps = [str(run["steps"]), f"{run['train_seconds']:.0f}"]
+        cores = str(run.get("cores", results.get("cores", "")))
+        steps = [cores, str(run["steps"]), f"{run['train_seconds']:.0f}"]
         rows.append([name, run["kind"].replace("_", " "), size, *steps, *quality])
-    head = ["scene", "kind", "views", "steps", "s", "PSNR (dB)", "SSIM", "depth error"]
+    head = ["scene", "kind", "views", "cores", "steps", "s", "PSNR (dB)", "SSIM", "depth error"]
     return cells.table(head, rows)
+
+
+def nerf_surfaces_table() -> str:
+    """Where surfaces are, by what is behind opaque photographs."""
+    rows = []
+    for scene, choices in cells.read("nerf_surfaces_cpu")["held_out"].items():
+        for name, found in choices.items():
+            row = [scene, name, f"{found['psnr']['mean']:.2f}"]
+            for quantity in ("in_front", "depth_error", "within_tenth"):
+                row.append(f"{found[quantity]['mean']:.2f}" if quantity in found else "")
+            rows.append([*row, f"{found['step_scale']['mean']:.1f}"])
+    head = ["scene", "setting", "PSNR (dB)", "ends in front", "depth error", "within a tenth"]
+    return cells.table([*head, "step scale"], rows)
+
+
+def nerf_corrections_table() -> str:
+    """Corrections of colours and poses on a phone's photographs."""
+    rows = []
+    for name, found in cells.read("nerf_corrections_cpu")["held_out"].items():
+        row = [name]
+        for quantity, digits in (("psnr", 2), ("psnr_color_fitted", 2), ("ssim", 3)):
+            values = found[quantity]
+            row.append(f"{values['mean']:.{digits}f}")
+            gains = ", ".join(f"{gain:+.{digits}f}" for gain in values["paired_gain"])
+            row.append(gains if any(values["paired_gain"]) else "")
+        rows.append(row)
+    head = ["corrections", "PSNR (dB)", "gain per seed", "after fitting colours (dB)"]
+    return cells.table([*head, "gain per seed", "SSIM", "gain per seed"], rows)
 
 
 def nerf_samplers_table() -> str:
@@ -175,6 +204,8 @@ TABLES = {
     "nerf_peer": nerf_peer_table,
     "nerf_quality": nerf_quality_table,
     "nerf_scenes": nerf_scenes_table,
+    "nerf_surfaces": nerf_surfaces_table,
+    "nerf_corrections": nerf_corrections_table,
     "nerf_samplers": nerf_samplers_table,
     "nerf_ablation": nerf_ablation_table,
     "nerf_weights": nerf_weights_table,

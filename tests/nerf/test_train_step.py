@@ -105,6 +105,33 @@ def test_masked_pixels_teach_nothing(step, sampler, data, run_key, scene):
     assert bool(metrics.is_finite)
 
 
+@pytest.mark.parametrize(("space", "cost"), [("bounded", 0.0), ("unbounded", 1 / 3)])
+def test_seeing_through_an_unbounded_scene_does_not_pay_for_dark_photographs(
+    sampler, data, run_key, space, cost
+):
+    config = dataclasses.replace(
+        TINY,
+        field=dataclasses.replace(TINY.field, density_bias=-14.0),
+        marching=dataclasses.replace(TINY.marching, space=space),
+    )
+    black = jnp.zeros_like(data.pixels.images[..., :3])
+    dark = data._replace(pixels=data.pixels._replace(images=black))
+    state = train_step.init_state(config, jax.random.key(0), sampler)
+    _, metrics = train_step.make_train_step(config, sampler)(state, dark, run_key)
+    # u^2 of a uniform colour u has mean 1/3 and variance 4/45
+    np.testing.assert_allclose(metrics.mse, cost, atol=5 * (4 / 45 / metrics.kept_rays) ** 0.5)
+
+
+def test_a_background_behind_opaque_photographs_that_is_asked_for_is_taken():
+    unbounded = dataclasses.replace(TINY.marching, space="unbounded")
+    asked = dataclasses.replace(TINY, marching=unbounded, opaque_background="black")
+    assert asked.behind_opaque == "black"
+    assert TINY.behind_opaque == "black"
+    assert dataclasses.replace(TINY, marching=unbounded).behind_opaque == "random"
+    frustum = dataclasses.replace(TINY.marching, space="forward_facing")
+    assert dataclasses.replace(TINY, marching=frustum).behind_opaque == "black"
+
+
 def test_error_weighted_sampler_learns_from_the_losses(data, run_key, scene):
     adaptive = registry.make_ray_sampler(
         "error_weighted",

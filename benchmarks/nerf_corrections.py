@@ -1,0 +1,114 @@
+"""What corrections of colours and poses buy on photographs of a phone.
+
+Every choice trains the same field with the same steps and seeds. Held-out views are rendered
+uncorrected; `psnr_color_fitted` is their PSNR after the affine map of colours that fits best, which
+is how a field is judged that learned each photograph's exposure apart.
+
+    python -m benchmarks.nerf_corrections --data fox_540x960/
+
+Runs are kept in --partial as they finish, so an interrupted benchmark goes on where it stopped.
+Writes results/nerf_corrections_BACKEND.json.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measuring
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "colors": ("corrections.colors=true",),
+    "poses": ("corrections.poses=true",),
+    "both": ("corrections.colors=true", "corrections.poses=true"),
+}
+QUANTITIES = ("psnr", "psnr_color_fitted", "ssim")
+
+
+def main() -> None:
+    """Runs what is missing and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder of photographs")
+    parser.add_argument("--choices", default=",".join(CHOICES))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--partial", default="runs/benchmark-corrections.json")
+    asked = parser.parse_args()
+    partial = Path(asked.partial)
+    done: dict[str, Any] = json.loads(partial.read_text()) if partial.is_file() else {}
+    choices = asked.choices.split(",")
+    for choice in choices:
+        missing = [seed for seed in range(asked.seeds) if _name(asked, choice, seed) not in done]
+        if not missing:
+            continue
+        call = functools.partial(_runs, vars(asked), choice, missing)
+        for seed, values in zip(missing, measuring.in_fresh_process(call), strict=True):
+            done[_name(asked, choice, seed)] = values
+            print(f"{choice}, seed {seed}: {values}", flush=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(done, indent=2) + "\n")
+    rows = {
+        choice: [done[_name(asked, choice, seed)] for seed in range(asked.seeds)]
+        for choice in choices
+    }
+    base = rows[choices[0]]
+    found = {
+        choice: {
+            name: {
+                "mean": statistics.fmean(run[name] for run in runs),
+                "values": [run[name] for run in runs],
+                "paired_gain": [
+                    run[name] - other[name] for run, other in zip(runs, base, strict=True)
+                ],
+            }
+            for name in QUANTITIES
+        }
+        for choice, runs in rows.items()
+    }
+    measuring.write(
+        "nerf_corrections",
+        {
+            "scene": Path(asked.data).name,
+            "settings": {"steps": asked.steps, "seeds": asked.seeds},
+            "held_out": found,
+        },
+    )
+
+
+def _name(asked: argparse.Namespace, choice: str, seed: int) -> str:
+    return f"{Path(asked.data).name}, {choice}, seed {seed}, {asked.steps} steps"
+
+
+def _runs(asked: dict[str, Any], choice: str, seeds: list[int]) -> list[dict[str, float]]:
+    """Trains one choice with several seeds, compiling once."""
+    from nerf import images
+    from training import nerf_options, nerf_setup
+    from training.nerf_command import NerfCommand
+    from training.nerf_evaluation import Evaluator
+
+    command = NerfCommand(data=asked["data"], steps=asked["steps"], set_=CHOICES[choice])
+    scene = nerf_options.load(command)
+    job = nerf_options.build(command, scene.train.kind)
+    known: dict[Any, Any] = {}
+    results = []
+    for seed in seeds:
+        setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
+        state, step = nerf_setup.begin(setup, known)
+        for _ in range(asked["steps"]):
+            state, _ = step(state, setup.data, setup.run_key)
+        views = list(Evaluator(setup).every_view(images.snapshot(state)))
+        results.append(
+            {
+                name: statistics.fmean(float(getattr(view, name)) for view in views)
+                for name in QUANTITIES
+            }
+        )
+    return results
+
+
+if __name__ == "__main__":
+    main()
