@@ -17,7 +17,7 @@ def test_sharded_draws_and_writes_agree_with_a_single_pyramid():
         env=env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
