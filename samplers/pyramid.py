@@ -265,7 +265,8 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     def choose_in_level(
         level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], UInt32[Array, " n"]]
     ) -> tuple[Int[Array, " n"], UInt32[Array, " n"]]:
-        node, fraction = _step_down(*carry, fan)
+        number, packed = carry
+        node, fraction = _step_down(number, packed, fan)
         upper, rest = _split_word(words[level // 2])
         is_fresh = level % 2 == 0
         fraction = jnp.where(is_fresh, upper, fraction)
@@ -276,7 +277,7 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
     carry = jnp.zeros(words.shape[1], jnp.int32), jnp.zeros(words.shape[1], jnp.uint32)
     if depth:
         carry = jax.lax.fori_loop(0, depth, choose_in_level, carry)
-    node, fraction = _step_down(*carry, fan)
+    node, fraction = _step_down(carry[0], carry[1], fan)
     if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
     base = node * fan
