@@ -235,13 +235,13 @@ def test_views_seen_seldom_are_preferred_when_asked():
     settings = {"num_views": 4, "batch_size": 2, "loss_exponent": 0.0, "staleness_exponent": 0.0}
     visits = jnp.asarray([0, 1, 3, 7], jnp.int32)
     for exponent in (0.0, 1.0, 2.0):
-        sampler = make_sampler("views", {**settings, "coverage_exponent": exponent})
+        sampler = views.make(ViewsConfig(**settings, coverage_exponent=exponent))
         state = sampler.init(jax.random.key(0))._replace(visits=visits)
         share = (1.0 + np.asarray(visits)) ** -exponent
         expected = 0.8 * share / share.sum() + 0.2 / 4
         np.testing.assert_allclose(sampler.probabilities(state), expected, rtol=1e-5)
     with pytest.raises(ValueError, match="coverage_exponent"):
-        make_sampler("views", {**settings, "coverage_exponent": -1.0})
+        ViewsConfig(**settings, coverage_exponent=-1.0)
 
 
 @pytest.mark.parametrize("shape", ["normal", "interval"])
