@@ -194,23 +194,6 @@ def failure_rates(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
     return rate
 
 
-def _failures_over_exposure(
-    config: FailureBinsConfig, state: FailureBinsState
-) -> Float[Array, " bins"]:
-    """Gives h, failures per pass or per row."""
-    failures, exposure = state.failures, state.exposure
-    if config.is_per_clip:
-        failures, exposure = _per_clip(state, failures), _per_clip(state, exposure)
-    prior = config.prior_failures
-    if prior is None:
-        seen = jnp.sum(state.exposure)
-        overall = jnp.sum(state.failures) / jnp.where(seen > 0, seen, 1.0)
-        prior = config.prior_exposure * jnp.where(seen > 0, overall, 1.0)
-    return scores.failure_rate(
-        failures, exposure, prior_failures=prior, prior_exposure=config.prior_exposure
-    )
-
-
 def probabilities(config: FailureBinsConfig, state: FailureBinsState) -> Float[Array, " bins"]:
     """Gives the probability of starting in each bin."""
     num_bins = state.failures.shape[0]
@@ -319,6 +302,23 @@ def with_override(state: FailureBinsState, probs: Float[Array, " bins"] | None) 
 def make(config: FailureBinsConfig) -> Sampler[FailureBinsState]:
     """Binds the config."""
     return bind(config, init, sample, update, probabilities)
+
+
+def _failures_over_exposure(
+    config: FailureBinsConfig, state: FailureBinsState
+) -> Float[Array, " bins"]:
+    """Gives h, failures per pass or per row."""
+    failures, exposure = state.failures, state.exposure
+    if config.is_per_clip:
+        failures, exposure = _per_clip(state, failures), _per_clip(state, exposure)
+    prior = config.prior_failures
+    if prior is None:
+        seen = jnp.sum(state.exposure)
+        overall = jnp.sum(state.failures) / jnp.where(seen > 0, seen, 1.0)
+        prior = config.prior_exposure * jnp.where(seen > 0, overall, 1.0)
+    return scores.failure_rate(
+        failures, exposure, prior_failures=prior, prior_exposure=config.prior_exposure
+    )
 
 
 def _per_clip(state: FailureBinsState, values: Float[Array, " bins"]) -> Float[Array, " bins"]:
