@@ -11,14 +11,13 @@ Writes results/nerf_corrections_BACKEND.json.
 """
 
 import argparse
-import dataclasses
 import functools
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring
+from benchmarks.kept_runs import KeptRuns
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -38,21 +37,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--partial", default="runs/benchmark-corrections.json")
     asked = parser.parse_args()
-    partial = Path(asked.partial)
-    done: dict[str, Any] = json.loads(partial.read_text()) if partial.is_file() else {}
+    kept = KeptRuns(asked.partial)
     choices = asked.choices.split(",")
     for choice in choices:
-        missing = [seed for seed in range(asked.seeds) if _name(asked, choice, seed) not in done]
-        if not missing:
-            continue
-        call = functools.partial(_runs, vars(asked), choice, missing)
-        for seed, values in zip(missing, measuring.in_fresh_process(call), strict=True):
-            done[_name(asked, choice, seed)] = values
-            print(f"{choice}, seed {seed}: {values}", flush=True)
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(done, indent=2) + "\n")
+        names = {seed: _name(asked, choice, seed) for seed in range(asked.seeds)}
+        kept.add(names, functools.partial(_runs, vars(asked), choice))
     rows = {
-        choice: [done[_name(asked, choice, seed)] for seed in range(asked.seeds)]
+        choice: [kept[_name(asked, choice, seed)] for seed in range(asked.seeds)]
         for choice in choices
     }
     base = rows[choices[0]]
@@ -85,21 +76,17 @@ def _name(asked: argparse.Namespace, choice: str, seed: int) -> str:
 
 def _runs(asked: dict[str, Any], choice: str, seeds: list[int]) -> list[dict[str, float]]:
     """Trains one choice with several seeds, compiling once."""
+    from benchmarks.nerf_training import train_seeds
     from nerf import images
-    from training import nerf_options, nerf_setup
+    from training import nerf_options
     from training.nerf_command import NerfCommand
     from training.nerf_evaluation import Evaluator
 
     command = NerfCommand(data=asked["data"], steps=asked["steps"], set_=CHOICES[choice])
     scene = nerf_options.load(command)
     job = nerf_options.build(command, scene.train.kind)
-    known: dict[Any, Any] = {}
     results = []
-    for seed in seeds:
-        setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
-        state, step = nerf_setup.begin(setup, known)
-        for _ in range(asked["steps"]):
-            state, _ = step(state, setup.data, setup.run_key)
+    for setup, state, _ in train_seeds(job, scene, seeds):
         views = list(Evaluator(setup).every_view(images.snapshot(state)))
         results.append(
             {

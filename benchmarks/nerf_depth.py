@@ -10,14 +10,13 @@ Runs are kept in --partial as they finish, so an interrupted benchmark goes on w
 """
 
 import argparse
-import dataclasses
 import functools
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring
+from benchmarks.kept_runs import KeptRuns
 
 PRESETS = ("plain", "soft", "hard", "hybrid")
 QUANTITIES = ("psnr", "ssim", "depth_rmse", "depth_relative")
@@ -37,20 +36,12 @@ def main() -> None:
     parser.add_argument("--behind", help="what is behind the photographs; default: the scene's")
     parser.add_argument("--partial", default="runs/benchmark-depth.json")
     asked = parser.parse_args()
-    partial = Path(asked.partial)
-    done: dict[str, Any] = json.loads(partial.read_text()) if partial.is_file() else {}
+    kept = KeptRuns(asked.partial)
     for views in (int(text) for text in asked.views.split(",")):
         for preset in asked.presets.split(","):
-            missing = [s for s in range(asked.seeds) if _name(asked, views, preset, s) not in done]
-            if not missing:
-                continue
-            call = functools.partial(_runs, vars(asked), views, preset, missing)
-            for seed, values in zip(missing, measuring.in_fresh_process(call), strict=True):
-                done[_name(asked, views, preset, seed)] = values
-                print(f"{views} views, {preset}, seed {seed}: {values}", flush=True)
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(done, indent=2) + "\n")
-    measuring.write("nerf_depth", _table(asked, done))
+            names = {seed: _name(asked, views, preset, seed) for seed in range(asked.seeds)}
+            kept.add(names, functools.partial(_runs, vars(asked), views, preset))
+    measuring.write("nerf_depth", _table(asked, kept))
 
 
 def _name(asked: argparse.Namespace, views: int, preset: str, seed: int) -> str:
@@ -63,9 +54,10 @@ def _runs(
     asked: dict[str, Any], views: int, preset: str, seeds: list[int]
 ) -> list[dict[str, float]]:
     """Trains one preset with several seeds, compiling once."""
+    from benchmarks.nerf_training import train_seeds
     from nerf import depth, images
     from nerf.marching import MarchingConfig
-    from nerf.train_step import NerfConfig, make_train_step
+    from nerf.train_step import NerfConfig
     from scenes import metrics, posed_images
     from training import nerf_setup
     from training.nerf_config import NerfJob, SceneConfig
@@ -84,13 +76,8 @@ def _runs(
         ),
     )
     scene = nerf_setup.load(job.scene)
-    scale, step, results = posed_images.world_scale(scene), None, []
-    for seed in seeds:
-        setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
-        step = step or make_train_step(setup.job.train, setup.sampler)
-        state = nerf_setup.first_state(setup)
-        for _ in range(asked["steps"]):
-            state, _ = step(state, setup.data, setup.run_key)
+    scale, results = posed_images.world_scale(scene), []
+    for setup, state, _ in train_seeds(job, scene, seeds):
         rows = []
         for number, view in enumerate(Evaluator(setup).every_view(images.snapshot(state))):
             assert scene.test.depth is not None
@@ -103,11 +90,11 @@ def _runs(
     return results
 
 
-def _table(asked: argparse.Namespace, done: dict[str, Any]) -> dict[str, Any]:
+def _table(asked: argparse.Namespace, kept: KeptRuns) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for views in (int(text) for text in asked.views.split(",")):
         rows = {
-            preset: [done[_name(asked, views, preset, seed)] for seed in range(asked.seeds)]
+            preset: [kept[_name(asked, views, preset, seed)] for seed in range(asked.seeds)]
             for preset in asked.presets.split(",")
         }
         table[f"{views} views"] = {

@@ -16,7 +16,6 @@ results/nerf_surfaces_BACKEND.json.
 import argparse
 import dataclasses
 import functools
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import measuring
+from benchmarks.kept_runs import KeptRuns
 
 CHOICES = ("black=opaque_background=black", "random=opaque_background=random")
 _MAX_PIXELS = 2000
@@ -43,23 +43,15 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=32768, help="samples per step")
     parser.add_argument("--partial", default="runs/benchmark-surfaces.json")
     asked = parser.parse_args()
-    partial = Path(asked.partial)
-    done: dict[str, Any] = json.loads(partial.read_text()) if partial.is_file() else {}
+    kept = KeptRuns(asked.partial)
     for data in asked.data:
         for choice in asked.choices:
-            missing = [s for s in range(asked.seeds) if _name(asked, data, choice, s) not in done]
-            if not missing:
-                continue
-            call = functools.partial(_runs, vars(asked), data, choice, missing)
-            for seed, values in zip(missing, measuring.in_fresh_process(call), strict=True):
-                done[_name(asked, data, choice, seed)] = values
-                print(f"{_name(asked, data, choice, seed)}: {values}", flush=True)
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(done, indent=2) + "\n")
+            names = {seed: _name(asked, data, choice, seed) for seed in range(asked.seeds)}
+            kept.add(names, functools.partial(_runs, vars(asked), data, choice))
     found = {
         Path(data).name: {
             choice.partition("=")[0]: _spread(
-                [done[_name(asked, data, choice, seed)] for seed in range(asked.seeds)]
+                [kept[_name(asked, data, choice, seed)] for seed in range(asked.seeds)]
             )
             for choice in asked.choices
         }
@@ -89,6 +81,7 @@ def _runs(
     asked: dict[str, Any], data: str, choice: str, seeds: list[int]
 ) -> list[dict[str, float]]:
     """Trains one choice with several seeds, compiling once."""
+    from benchmarks.nerf_training import train_seeds
     from nerf import images
     from training import nerf_options, nerf_setup
     from training.nerf_command import NerfCommand
@@ -100,13 +93,8 @@ def _runs(
     config = dataclasses.replace(nerf_options.scene_config(command), with_depth=True)
     scene = nerf_setup.load(config)
     job = nerf_options.build(command, scene.train.kind)
-    known: dict[Any, Any] = {}
     results = []
-    for seed in seeds:
-        setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
-        state, step = nerf_setup.begin(setup, known)
-        for _ in range(asked["steps"]):
-            state, metrics = step(state, setup.data, setup.run_key)
+    for setup, state, metrics in train_seeds(job, scene, seeds):
         values = {"psnr": Evaluator(setup).quick_psnr(images.snapshot(state))}
         if scene.test.depth is not None:
             values.update(_surfaces(setup, state, scene.test))

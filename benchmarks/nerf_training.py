@@ -6,6 +6,7 @@ training only, not while compiling, loading or evaluating.
 
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from benchmarks import measuring
 from nerf import images
 from scenes.cameras import Cameras
-from scenes.posed_images import PosedImages
+from scenes.posed_images import PosedImages, SplitImages
 from scenes.rays import view_rays
 from training import nerf_setup, runtime
 from training.nerf_config import NerfJob
@@ -23,6 +24,24 @@ from training.nerf_setup import Setup
 
 Unit = Literal["steps", "seconds", "cpu_seconds"]
 _GROUP = 16
+
+
+def train_seeds(
+    job: NerfJob, scene: SplitImages, seeds: Sequence[int]
+) -> Iterator[tuple[Setup, Any, Any]]:
+    """Trains a job with several seeds for its number of steps, compiling once.
+
+    Returns:
+      Per seed the set-up, the last state and the metrics of the last step.
+    """
+    known: dict[Any, Any] = {}
+    for seed in seeds:
+        setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
+        state, step = nerf_setup.begin(setup, known)
+        metrics = None
+        for _ in range(job.train.num_steps):
+            state, metrics = step(state, setup.data, setup.run_key)
+        yield setup, state, metrics
 
 
 @dataclasses.dataclass

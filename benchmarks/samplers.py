@@ -6,11 +6,11 @@
 
 Every sampler holds N weights, draws a batch with replacement and writes new weights at the items
 it drew, in calls apart and then in one, which for those in JAX is one program; times are medians of
-repeated calls in a process of its own. "correct" is measured too:
-with the first half of the items weighing 2 and the second half 1, a million draws must give both
-halves and all residues of the index modulo 8 their share (z below 5, chi-square p above 1e-6), and
-after thirty writes to every leaf, with values falling a thousandfold, the total must still be the
-sum of the leaves to 1e-5. Writes benchmarks/results/samplers_BACKEND.json.
+repeated calls, every sampler in a process of its own. "correct" is measured too: with the first
+half of the items weighing 2 and the second half 1, a million draws must give both halves and all
+residues of the index modulo 8 their share (z below 5, chi-square p above 1e-6), and after thirty
+writes to every leaf, with values falling a thousandfold, the total must still be the sum of the
+leaves to 1e-5. Writes benchmarks/results/samplers_BACKEND.json.
 """
 
 import dataclasses
@@ -29,7 +29,6 @@ _NEEDS = {
     "flashbax bincount": "flashbax",
     "compiled sum tree": "numba",
 }
-_SECONDS_EACH = 0.5
 _DRAWS_CHECKED = 2**20
 _DRIFT_ITEMS, _DRIFT_BATCH, _DRIFT_UPDATES = 2**16, 1024, 2000
 
@@ -45,28 +44,46 @@ class Sizes:
     batches: tuple[int, ...] = (4096, 2**20)
     samplers: tuple[str, ...] = ()
     """Only these; default: all that are installed."""
+    seconds: float = 0.5
+    """Least time a call is repeated for."""
 
 
-def measure(name: str, log2_items: int, batches: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Times one sampler at one size and checks what it draws."""
+def measure(flags: Sizes, name: str) -> tuple[list[dict[str, Any]], float | None]:
+    """Times one sampler at all sizes and checks what it draws; the drift of its total."""
     from benchmarks.peers.index_samplers import BLOCKS, SAMPLERS
 
     kind = (SAMPLERS | BLOCKS)[name]
-    return [_measure(kind(2**log2_items, batch), name, log2_items, batch) for batch in batches]
+    more = flags.compact_sizes if name == "pyramid, 1 byte" else ()
+    rows = []
+    for size in (*flags.sizes, *more):
+        for batch in flags.batches if 2**size <= kind.largest else ():
+            row = _measure(flags, kind(2**size, batch), name, size, batch)
+            rows.append(row)
+            print(
+                f"  2^{size} items, batch {batch:8d}: {name:24s} draw "
+                f"{row['draw_milliseconds']:9.3f}, update {row['update_milliseconds']:9.3f}, "
+                f"both {row['step_milliseconds']:9.3f} ms"
+                f"{'' if row['draws_are_correct'] else ', NOT CORRECT'}",
+                flush=True,
+            )
+    error = drift(name)
+    if error is not None:
+        print(f"  {name}: total off by {error:.1e} after {_DRIFT_UPDATES} updates", flush=True)
+    return rows, error
 
 
-def _measure(sampler: Any, name: str, log2_items: int, batch: int) -> dict[str, Any]:
+def _measure(flags: Sizes, sampler: Any, name: str, log2_items: int, batch: int) -> dict[str, Any]:
     import numpy as np
 
     seeds = iter(range(10**6))
     drawn: list[Any] = []
-    draw = _median(lambda: drawn.append(sampler.draw(next(seeds))))
+    draw = _median(lambda: drawn.append(sampler.draw(next(seeds))), flags.seconds)
     while len(drawn) * batch < _DRAWS_CHECKED and draw < 0.1:
         drawn.append(sampler.draw(next(seeds)))
-    check = check_draws(np.concatenate([np.asarray(part) for part in drawn]), 2**log2_items)
-    values = _values(name, batch)
-    update = _median(functools.partial(sampler.update, drawn[-1], values))
-    step = _median(lambda: sampler.step(next(seeds), values))
+    check = check_draws(np.concatenate([sampler.fetched(part) for part in drawn]), 2**log2_items)
+    values = sampler.placed(np.random.default_rng(1).random(batch).astype(np.float32) + 0.5)
+    update = _median(functools.partial(sampler.update, drawn[-1], values), flags.seconds)
+    step = _median(lambda: sampler.step(next(seeds), values), flags.seconds)
     return {
         "sampler": name,
         "log2_items": log2_items,
@@ -111,60 +128,32 @@ def drift(name: str) -> float | None:
     return float(sampler.drift())
 
 
-def _values(name: str, batch: int) -> Any:
-    import numpy as np
-
-    values = np.random.default_rng(1).random(batch).astype(np.float32) + 0.5
-    if name.startswith(("torch", "numpy", "compiled")):
-        return values
-    import jax.numpy as jnp
-
-    return jnp.asarray(values)
-
-
-def _median(call: Any) -> float:
+def _median(call: Any, seconds: float) -> float:
     """Median of as many calls as fit the time, three at least."""
     call()
     times: list[float] = []
-    while len(times) < 3 or (sum(times) < _SECONDS_EACH and len(times) < 1000):
+    while len(times) < 3 or (sum(times) < seconds and len(times) < 1000):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
     return sorted(times)[len(times) // 2]
 
 
-def main() -> None:
-    flags = tyro.cli(Sizes, description=__doc__)
-    from benchmarks.peers.index_samplers import BLOCKS, SAMPLERS
+def main(flags: Sizes) -> None:
+    from benchmarks.peers.index_samplers import SAMPLERS
 
-    known = SAMPLERS | BLOCKS
     names = flags.samplers or tuple(
         name for name in SAMPLERS if name not in _NEEDS or find_spec(_NEEDS[name])
     )
-    rows, drifts = [], {}
-    for name in names:
-        error = measuring.in_fresh_process(functools.partial(drift, name))
-        if error is not None:
-            drifts[name] = error
-            print(f"  {name}: total off by {error:.1e} after {_DRIFT_UPDATES} updates", flush=True)
-    cases = [(name, size) for size in flags.sizes for name in names]
-    if "pyramid, 1 byte" in names:
-        cases += [("pyramid, 1 byte", size) for size in flags.compact_sizes]
-    for name, size in cases:
-        if 2**size > known[name].largest:
-            continue
-        found = measuring.in_fresh_process(functools.partial(measure, name, size, flags.batches))
-        rows += found
-        for row in found:
-            print(
-                f"  2^{size} items, batch {row['batch']:8d}: {name:24s} draw "
-                f"{row['draw_milliseconds']:9.2f}, update {row['update_milliseconds']:9.2f}, "
-                f"both {row['step_milliseconds']:9.2f} ms"
-                f"{'' if row['draws_are_correct'] else ', NOT CORRECT'}",
-                flush=True,
-            )
+    found = {
+        name: measuring.in_fresh_process(functools.partial(measure, flags, name)) for name in names
+    }
+    rows = sorted(
+        (row for part, _ in found.values() for row in part), key=lambda r: r["log2_items"]
+    )
+    drifts = {name: error for name, (_, error) in found.items() if error is not None}
     measuring.write("samplers", {"rows": rows, "drift_of_total": drifts})
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Sizes, description=__doc__))

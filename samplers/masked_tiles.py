@@ -152,7 +152,8 @@ def _find(
     """Gives the place in which the item of a rank lies, and how many lie before that place."""
     side = counts.shape[1]
     # a product with a triangle beats a cumulative sum along a short axis
-    upto = counts @ jnp.triu(jnp.ones((side, side), counts.dtype))
+    triangle = jnp.triu(jnp.ones((side, side), counts.dtype))
+    upto = jnp.matmul(counts, triangle, precision="highest")
     is_before = upto <= rank[:, None]
     place = jnp.minimum(jnp.sum(is_before.astype(jnp.int32), axis=1), side - 1)
     return place, jnp.max(jnp.where(is_before, upto, 0.0), axis=1)

@@ -153,9 +153,9 @@ def _resample_bins(config: FailureBinsConfig, state: Any, new: Sampler) -> Any:
     # Failures are shared out; exposure in passes is a density, so a split bin keeps it.
     exposure_share = of_new if config.is_exposure_in_passes else of_old
     return fresh._replace(
-        failures=state.failures @ of_old,
-        exposure=state.exposure @ exposure_share,
-        trend=state.trend @ of_new,
-        valid=(state.valid.astype(jnp.float32) @ overlap.astype(jnp.float32)) > 0,
+        failures=jnp.matmul(state.failures, of_old, precision="highest"),
+        exposure=jnp.matmul(state.exposure, exposure_share, precision="highest"),
+        trend=jnp.matmul(state.trend, of_new, precision="highest"),
+        valid=jnp.any(state.valid[:, None] & (overlap > 0), axis=0),
         step=state.step,
     )

@@ -194,7 +194,7 @@ def grid_statistics(grid: VoxelGrid) -> GridStatistics:
         occupancy_entropy=jnp.mean(binary_entropy(grid.occupancy_logits)),
         material_entropy=jnp.sum(occupancy * uncertainty) / total,
         density=num_solid / occupancy.size,
-        material_share=jnp.einsum("xyz,xyzm->m", occupancy, probs) / total,
+        material_share=jnp.einsum("xyz,xyzm->m", occupancy, probs, precision="highest") / total,
     )
 
 

@@ -95,7 +95,9 @@ def smoothness(grid: VoxelGrid) -> Float[Array, ""]:
 def distribution(grid: VoxelGrid, share: Float[Array, " materials"]) -> Float[Array, ""]:
     """Half the L1 distance between the materials' expected shares and the wanted ones, 0 to 1."""
     occupancy = jax.nn.sigmoid(grid.occupancy_logits)
-    amount = jnp.einsum("xyz,xyzm->m", occupancy, jax.nn.softmax(grid.material_logits))
+    amount = jnp.einsum(
+        "xyz,xyzm->m", occupancy, jax.nn.softmax(grid.material_logits), precision="highest"
+    )
     return 0.5 * jnp.sum(jnp.abs(amount / jnp.maximum(jnp.sum(amount), 1e-12) - share))
 
 
@@ -105,7 +107,7 @@ def adjacency(grid: VoxelGrid, reward: Float[Array, "kinds kinds"]) -> Float[Arr
     solid = occupancy * jax.nn.softmax(grid.material_logits)
     kinds = jnp.concatenate([solid, 1.0 - occupancy], axis=-1)
     below, above = kinds[:, :-1], kinds[:, 1:]
-    total = jnp.einsum("xyzi,ij,xyzj->", below, reward, above)
+    total = jnp.einsum("xyzi,ij,xyzj->", below, reward, above, precision="highest")
     return -total / max(1, below.size // below.shape[-1])
 
 

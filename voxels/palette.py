@@ -105,7 +105,7 @@ def light_factors(lighting: Lighting) -> Float[Array, "6 3"]:
     normals = jnp.asarray(FACE_NORMALS)
     sun = jnp.asarray(lighting.sun)
     towards_sun = -sun / jnp.sqrt(jnp.sum(sun * sun))
-    cosine = jnp.maximum(normals @ towards_sun, 0.0)
+    cosine = jnp.maximum(jnp.sum(normals * towards_sun[None], axis=1), 0.0)
     up = jnp.clip(normals[:, 1:2] * 0.5 + 0.5, 0.0, 1.0)
     horizon, sky = jnp.asarray(lighting.horizon)[None], jnp.asarray(lighting.sky)[None]
     ambient = jnp.asarray(lighting.ambient) * (horizon + (sky - horizon) * up)

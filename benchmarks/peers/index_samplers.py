@@ -27,6 +27,14 @@ class IndexSampler:
     def step(self, seed: int, values: Any) -> None:
         self.update(self.draw(seed), values)
 
+    def placed(self, values: np.ndarray) -> Any:
+        """Puts values where `update` takes them from."""
+        return values
+
+    def fetched(self, index: Any) -> np.ndarray:
+        """Brings what was drawn to the host."""
+        return np.asarray(index)
+
 
 class InJax(IndexSampler):
     """One made of `draw_fn(key, state) -> index` and `update_fn(state, index, values) -> state`."""
@@ -55,6 +63,11 @@ class InJax(IndexSampler):
 
     def step(self, seed: int, values: Any) -> None:
         self.state = self._wait(self._step(self.state, seed, values))
+
+    def placed(self, values: np.ndarray) -> Any:
+        import jax.numpy as jnp
+
+        return jnp.asarray(values)
 
 
 class Ours(InJax):
@@ -145,7 +158,7 @@ class JaxKeptSum(InJax):
 
 
 class TorchMultinomial(IndexSampler):
-    """`torch.multinomial(replacement=True)`, which takes at most 2^24 weights."""
+    """`torch.multinomial(replacement=True)`, which takes at most 2^24 weights; on CUDA if there."""
 
     largest: ClassVar[int] = 2**24
 
@@ -153,18 +166,31 @@ class TorchMultinomial(IndexSampler):
         import torch
 
         self._torch, self._batch = torch, batch
-        self.weights = torch.ones(num_items)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.weights = torch.ones(num_items, device=self._device)
         self.weights[: num_items // 2] = 2.0
 
     def draw(self, seed: int):
-        generator = self._torch.Generator().manual_seed(seed)
-        return self._torch.multinomial(
+        generator = self._torch.Generator(self._device).manual_seed(seed)
+        index = self._torch.multinomial(
             self.weights, self._batch, replacement=True, generator=generator
-        ).numpy()
+        )
+        self._wait()
+        return index
 
     def update(self, index, values) -> None:
-        index, values = (self._torch.from_numpy(np.array(part)) for part in (index, values))
-        self.weights[index.long()] = values
+        self.weights[index] = values
+        self._wait()
+
+    def placed(self, values: np.ndarray) -> Any:
+        return self._torch.from_numpy(values).to(self._device)
+
+    def fetched(self, index: Any) -> np.ndarray:
+        return index.cpu().numpy()
+
+    def _wait(self) -> None:
+        if self._device == "cuda":
+            self._torch.cuda.synchronize()
 
 
 class NumpyChoice(IndexSampler):

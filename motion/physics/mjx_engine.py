@@ -7,6 +7,8 @@ engine does not, since the torque no longer depends on the velocity. Here such a
 target that asks for just its limit, and no damping, which is what the C engine computes.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -17,6 +19,16 @@ from mujoco import mjx
 from motion.perturbations import Randomisation
 from motion.robots import Robot
 from motion.tracking import Bodies, Physical
+
+
+@contextlib.contextmanager
+def _as_mjx_wants() -> Iterator[None]:
+    """Lets shapes broadcast, and computes matrix products in float32.
+
+    Accelerators otherwise keep ten bits of float32 factors or fewer.
+    """
+    with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
+        yield
 
 
 class MjxState(NamedTuple):
@@ -76,7 +88,7 @@ class MjxEngine:
     ) -> tuple[MjxState, Physical]:
         """Adds `push` to the root's velocity, then simulates one control step."""
         qvel = state.qvel.at[:, :6].add(push)
-        with jax.numpy_rank_promotion("allow"):  # MJX relies on it
+        with _as_mjx_wants():
             state = jax.vmap(self._substeps)(state._replace(qvel=qvel), control, randomisation)
         return state, self._tell(state, randomisation)
 
@@ -116,7 +128,7 @@ class MjxEngine:
         return model.replace(body_ipos=com, pair_friction=friction)
 
     def _tell(self, state: MjxState, randomisation: Randomisation) -> Physical:
-        with jax.numpy_rank_promotion("allow"):
+        with _as_mjx_wants():
             bodies = jax.vmap(self._bodies)(state.qpos, state.qvel, randomisation)
         return Physical(state.qpos, state.qvel, bodies)
 

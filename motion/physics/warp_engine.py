@@ -65,7 +65,7 @@ def most_contacts(robot: Robot) -> int:
       ValueError: where shapes may touch each other, or the floor with a shape of unknown contacts.
     """
     model = robot.model
-    is_free = bool(((model.geom_contype != 0) & (model.geom_conaffinity != 0)).any())
+    is_free = bool((model.geom_contype != 0).any() and (model.geom_conaffinity != 0).any())
     shapes = [
         {int(model.geom_type[g]) for g in pair}
         for pair in zip(model.pair_geom1, model.pair_geom2, strict=True)

@@ -14,6 +14,7 @@ from motion.env import EnvConfig, make_env
 from motion.physics import make_physics
 from motion.physics.warp_engine import most_contacts
 from samplers.motion_bins import MotionTime
+from tests.precision import count_products
 
 from .tiny import tiny_bank, tiny_robot
 
@@ -65,6 +66,18 @@ def test_physics_agree_with_c_over_a_rollout_with_resets_and_are_traced_once(phy
         overs += int(jnp.sum(x.terminated | x.timed_out))
     assert overs > ENVS
     assert count == 1
+
+
+def test_mjx_keeps_all_bits_of_float32_on_accelerators():
+    env = make_env(ROBOT, EnvConfig(), num_envs=ENVS, physics="mjx")
+    action = jnp.zeros((ENVS, env.num_actions))
+
+    def run(key):
+        state = env.reset(BANK, key, starts(0))
+        return env.step(BANK, state, action, starts(0), key)
+
+    count, inexact = count_products(run, KEY)
+    assert (count > 0, inexact) == (True, 0)
 
 
 def test_physics_are_named():

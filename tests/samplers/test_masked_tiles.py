@@ -12,6 +12,7 @@ from samplers.pixels import index_from_pixels, pixel_indices
 from samplers.registry import make_ray_sampler
 from samplers.resampling import check_state, resample_state
 from samplers.tiles import TileGrid
+from tests.precision import count_products
 from tests.samplers.family import compiled
 from tests.statistics import assert_frequencies
 
@@ -56,6 +57,12 @@ def test_pixels_inside_are_the_allowed_ones_and_equally_likely(tiles):
     per_tile = np.maximum(np.asarray(tiles.areas())[number], 1)
     probs = mask.reshape(-1) / per_tile
     assert_frequencies(counts, probs / probs.sum())
+
+
+def test_accelerators_count_pixels_in_full_float32(tiles):
+    tile, words = jnp.arange(4), jnp.zeros((2, 4), jnp.uint32)
+    count, inexact = count_products(tiles.pixel_inside, tile, words)
+    assert (count > 0, inexact) == (True, 0)
 
 
 def test_any_tile_comes_as_often_as_it_has_pixels(tiles):

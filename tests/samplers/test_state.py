@@ -10,6 +10,7 @@ from samplers.base import Draw, Feedback
 from samplers.motion_bins import MotionTime
 from samplers.pixels import PixelIndex
 from samplers.registry import make_ray_sampler, make_sampler
+from tests.precision import count_products
 
 SIZES = {"num_views": 2, "rows": 32, "cols": 48, "batch_size": 64}
 
@@ -120,6 +121,8 @@ def test_bins_are_shared_out_by_overlap():
     carried = resampling.resample_state(old, state, new)
     np.testing.assert_allclose(carried.failures.sum(), state.failures.sum(), rtol=1e-6)
     np.testing.assert_allclose(carried.exposure, np.repeat(np.arange(8.0) + 1, 2), rtol=1e-6)
+    count, inexact = count_products(lambda s: resampling.resample_state(old, s, new), state)
+    assert (count > 0, inexact) == (True, 0)  # accelerators keep all bits of float32
     other = make_sampler("failure_bins", {**settings, "clip_frames": (100, 61)})
     with pytest.raises(ValueError, match="clips as before"):
         resampling.resample_state(old, state, other)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.precision import count_products
 from voxels.rendering.binning import Frame
 from voxels.rendering.first_hit import HitConfig, composite_hard
 from voxels.rendering.ray_march import MarchConfig, composite_march
@@ -220,6 +221,18 @@ def test_poses_get_no_gradient(backend):
 
     gradient = jax.jit(jax.grad(objective, argnums=(0, 1)))(arguments[3], arguments[5])
     assert all((np.asarray(g) == 0).all() for g in gradient)
+
+
+@pytest.mark.parametrize("backend", ["march", "splat", "hard"])
+def test_accelerators_keep_all_bits_of_float32(backend):
+    arguments = example("outside", np.float32)
+
+    def objective(logits, probs, lit):
+        out = BACKENDS[backend]("solid", np.float32, logits, probs, lit, *arguments[3:])
+        return jnp.sum(out.features)
+
+    count, inexact = count_products(jax.grad(objective, argnums=(0, 1, 2)), *arguments[:3])
+    assert (count > 0, inexact) == (True, 0)
 
 
 def test_a_new_camera_or_map_compiles_nothing():

@@ -92,5 +92,7 @@ def mixture_noise(
         is_possible, jnp.log(jnp.where(is_possible, shares[:, None], 1.0)), -jnp.inf
     )
     log_share = log_share - 0.5 * squares / variance[None]
-    mean_offset = jnp.einsum("kv,kv...->v...", jax.nn.softmax(log_share, axis=0), offsets)
+    mean_offset = jnp.einsum(
+        "kv,kv...->v...", jax.nn.softmax(log_share, axis=0), offsets, precision="highest"
+    )
     return (jnp.sqrt(1.0 - abar) / variance).reshape(lift) * mean_offset

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .crossings import eye_cell
+from .crossings import eye_cell, product
 
 _MARGIN = 0.1  # pixels; covers float32 rounding of the projection, exactness comes from the rays
 
@@ -78,7 +78,7 @@ def tile_span(
     edges = [(a, b) for a in range(8) for b in range(8) if b > a and (b - a) in (1, 2, 4)]
     edges = [(a, b) for a, b in edges if bin(a ^ b).count("1") == 1]
     offset = (cells[:, None] + corners[None]).astype(eye.dtype) - eye.reshape(1, 1, 3)
-    local = offset @ frame.rotation
+    local = product(offset, frame.rotation)
     depth = -local[..., 2]
     plane = jnp.stack([local[..., 0], -local[..., 1]], axis=-1)
     is_ahead = depth >= near_depth

@@ -70,6 +70,11 @@ def inverse_direction(directions: Float[Array, "*rays"]) -> Float[Array, "*rays"
     return 1.0 / jnp.where(is_flat, _MIN_COMPONENT, directions)
 
 
+def product(a: Float[Array, "*n k"], b: Float[Array, "k *m"]) -> Float[Array, "..."]:
+    """Matrix product in float32 everywhere; accelerators otherwise keep as few as 8 bits of it."""
+    return jnp.matmul(a, b, precision="highest")
+
+
 def eye_cell(eye: Float[Array, " 3"]) -> Int[Array, " 3"]:
     """The cell the eye is in, unclamped; a point on a face belongs to the cell above it."""
     return jnp.floor(eye).astype(jnp.int32)
@@ -160,13 +165,19 @@ def axis_features(
     here = eye_cell(eye)
     slabs = []
     for axis in range(3):
-        upper = probs @ lit[:, 2 * axis]
-        lower = probs @ lit[:, 2 * axis + 1]
+        upper, lower = _face_features(probs, lit, axis)
         shape = [1, 1, 1, 1]
         shape[axis] = probs.shape[axis]
         is_below = jnp.arange(probs.shape[axis]) < here[axis]
         slabs.append(jnp.where(is_below.reshape(shape), upper, lower))
     return jnp.stack(slabs, axis=3)
+
+
+def _face_features(
+    probs: Float[Array, "*cells materials"], lit: Float[Array, "materials 6 f"], axis: int
+) -> tuple[Float[Array, "*cells f"], Float[Array, "*cells f"]]:
+    """Features of the upper and the lower face along an axis."""
+    return product(probs, lit[:, 2 * axis]), product(probs, lit[:, 2 * axis + 1])
 
 
 def listed_features(
@@ -179,7 +190,7 @@ def listed_features(
     is_below = cells < eye_cell(eye)[None]
     slabs = []
     for axis in range(3):
-        upper, lower = probs @ lit[:, 2 * axis], probs @ lit[:, 2 * axis + 1]
+        upper, lower = _face_features(probs, lit, axis)
         slabs.append(jnp.where(is_below[:, axis : axis + 1], upper, lower))
     return jnp.stack(slabs, axis=1)
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .crossings import Composite, entry_face, snap, start
+from .crossings import Composite, entry_face, product, snap, start
 from .skip_field import skip_field
 from .tiles import join_tiles, split_tiles
 
@@ -126,7 +126,7 @@ def _shade(probs: Array, lit: Array, row: Array, face: Array, hits: Hits) -> Com
     mixed = probs.at[row].get(mode="promise_in_bounds")
     shown = jnp.zeros((*row.shape, lit.shape[-1]), probs.dtype)
     for k in range(6):
-        shown = jnp.where((face == k)[..., None], mixed @ lit[:, k], shown)
+        shown = jnp.where((face == k)[..., None], product(mixed, lit[:, k]), shown)
     return Composite(
         features=weight[..., None] * shown,
         transmittance=1.0 - weight,
@@ -163,8 +163,8 @@ def _backward(config: HitConfig, residuals: Any, cotangent: Composite):
         worth = [
             jnp.where(
                 fixed.is_up[k][:, None],
-                g.features @ lit[:, 2 * k + 1].T,
-                g.features @ lit[:, 2 * k].T,
+                product(g.features, lit[:, 2 * k + 1].T),
+                product(g.features, lit[:, 2 * k].T),
             )
             for k in range(3)
         ]

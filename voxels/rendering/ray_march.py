@@ -30,6 +30,7 @@ from .crossings import (
     axis_features,
     entry_face,
     eye_cell,
+    product,
     start,
     strength,
 )
@@ -199,7 +200,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
         lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
         inside = [shown_from_inside[:, i][face] for i in range(num_features)]
         behind, d_logit, d_shown = pull(behind, first, inside)
-        inside_grad += jax.nn.one_hot(face, 6, dtype=d_shown.dtype).T @ d_shown
+        inside_grad += product(jax.nn.one_hot(face, 6, dtype=d_shown.dtype).T, d_shown)
         eye_logit_grad += jnp.sum(d_logit)
         _, (_, table_grad) = _walk(
             config, logits.shape, table, lanes, fixed, (behind, table_grad), visit
@@ -232,7 +233,7 @@ composite_march.defvjp(_forward_saving, _backward)
 def _eye_features(probs: Array, lit: Array, eye: Array) -> Array:
     """Features of the eye's own cell by face; of the nearest cell where the eye is outside."""
     here = jnp.clip(eye_cell(eye), 0, jnp.array(probs.shape[:3]) - 1)
-    return jnp.einsum("m,mkf->kf", probs[tuple(here)], lit)
+    return jnp.einsum("m,mkf->kf", probs[tuple(here)], lit, precision="highest")
 
 
 def _table(config: MarchConfig, logits: Array, features: Array) -> Array:

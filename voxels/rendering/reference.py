@@ -64,7 +64,9 @@ def composite_reference(
     weight = before * front_to_back(hidden)
     t_in, axis = front_to_back(t_in), front_to_back(axis)
     face = entry_face(axis, jnp.broadcast_to(rays, (*axis.shape, 3)))
-    shown = jnp.einsum("cm,mkf->ckf", probs.reshape(num_cells, -1), lit)[order, face]
+    shown = jnp.einsum("cm,mkf->ckf", probs.reshape(num_cells, -1), lit, precision="highest")[
+        order, face
+    ]
     is_half = (before > 0.5) & (passing <= 0.5)
     return Composite(
         features=jnp.sum(weight[..., None] * shown, axis=-2),

@@ -27,6 +27,7 @@ from .crossings import (
     eye_cell,
     inverse_direction,
     listed_features,
+    product,
     strength,
 )
 from .tiles import join_tiles, split_tiles, tile_counts
@@ -121,7 +122,7 @@ def _spans(config: SplatConfig, flat: Array, eye: Array, frame: Frame, direction
     is_listed = (flat >= 0) & (flat < math.prod(config.shape))
     is_listed &= ~jnp.all(cells == eye_cell(eye)[None], axis=-1)
     rows, cols = directions.shape[:2]
-    cosine = jnp.min(-directions @ frame.rotation[:, 2])
+    cosine = jnp.min(product(-directions, frame.rotation[:, 2]))
     near_depth = jnp.maximum(config.near * cosine * 0.99, 1e-6)
     span = tile_span(cells, is_listed, eye, frame, near_depth, rows, cols, config.tile)
     return cells, is_listed, span, tile_counts(rows, cols, config.tile)
@@ -149,7 +150,7 @@ def _forward(config, flat, logits, probs, lit, eye, frame, directions) -> Splat:
 
         def visit(sums: Composite, block: _Block, row: Array, _: Array) -> Composite:
             masks = [jnp.where(block.axis == k, block.weight, 0.0) for k in range(3)]
-            shown = sum(mask.T @ features[row, k] for k, mask in enumerate(masks))
+            shown = sum(product(mask.T, features[row, k]) for k, mask in enumerate(masks))
             is_half = (block.after <= 0.5) & (block.after + block.weight > 0.5)
             median = jnp.min(jnp.where(is_half, block.t_in, jnp.inf), axis=0)
             return Composite(
@@ -210,10 +211,10 @@ def _backward(config: SplatConfig, residuals: Any, cotangent: Splat):
             value = g.depth[None] * block.t_in
             d_shown = []
             for k in range(3):
-                worth = features[row, k] @ g.features.T + g.axis_weight[None, :, k]
+                worth = product(features[row, k], g.features.T) + g.axis_weight[None, :, k]
                 is_axis = block.axis == k
                 value = value + jnp.where(is_axis, worth, 0.0)
-                d_shown.append(jnp.where(is_axis, block.weight, 0.0) @ g.features)
+                d_shown.append(product(jnp.where(is_axis, block.weight, 0.0), g.features))
             remaining = behind[None] - jnp.cumsum(block.weight * value, axis=0)
             slope = alpha_slope(config.mode, strengths[row][:, None], block.chord)
             d_logit = jnp.where(block.chord > 0, slope * (block.after * value - remaining), 0.0)
@@ -282,7 +283,7 @@ def _inside(
     is_crossed = chord > 0
     own = jnp.broadcast_to(strengths[row], chord.shape)
     hidden = jnp.where(is_crossed, alpha(config.mode, own, chord), 0.0)
-    by_face = jnp.einsum("m,mkf->kf", probs[row], lit)
+    by_face = jnp.einsum("m,mkf->kf", probs[row], lit, precision="highest")
     shown = by_face[entry_face(axis, directions)]
     is_half = is_crossed & (hidden >= 0.5)
     return Composite(
