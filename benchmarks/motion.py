@@ -13,7 +13,8 @@ Parts:
     peer    the same for a public environment on MJX, brax's humanoid; not part of `all`.
     train   one iteration of PPO split into choosing actions, environment, sampler and learning.
 
-Every measurement is a process of its own with a cold compile cache; compile times are wall time.
+Every measurement is a process of its own with a cold compile cache unless `--cached` is given;
+compile times are wall time.
 Writes benchmarks/results/motion_BACKEND.json, keeping the parts not measured this time.
 """
 
@@ -242,6 +243,9 @@ def main() -> None:
     parser.add_argument("--physics", choices=("c", "mjx"), default="c")
     parser.add_argument("--robots", nargs="+", default=["humanoid", "g1"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 256, 1024])
+    parser.add_argument(
+        "--cached", action="store_true", help="take compiled programs of earlier runs"
+    )
     parser.add_argument("--envs", type=int, default=256, help="copies in the part train")
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -251,18 +255,18 @@ def main() -> None:
             table = results.setdefault(f"steps {options.physics}", {}).setdefault(robot, {})
             for batch in options.batches:
                 call = functools.partial(measure, robot, batch)
-                table[str(batch)] = measuring.in_fresh_process(call, is_cold=True)
+                table[str(batch)] = measuring.in_fresh_process(call, is_cold=not options.cached)
                 print(robot, batch, table[str(batch)], flush=True)
         if options.part in ("train", "all"):
             call = functools.partial(train_breakdown, robot, options.envs)
-            row = measuring.in_fresh_process(call, is_cold=True)
+            row = measuring.in_fresh_process(call, is_cold=not options.cached)
             results.setdefault(f"train c, {options.envs} copies", {})[robot] = row
             print(robot, row, flush=True)
     if options.part == "peer":
         table = results.setdefault("peer brax humanoid mjx", {})
         for batch in options.batches:
             call = functools.partial(steps_of_brax, batch)
-            table[str(batch)] = measuring.in_fresh_process(call, is_cold=True)
+            table[str(batch)] = measuring.in_fresh_process(call, is_cold=not options.cached)
             print("brax", batch, table[str(batch)], flush=True)
     before = measuring.stored("motion")
     kept = ("steps ", "peer ", "train ")

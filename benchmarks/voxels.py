@@ -47,7 +47,7 @@ def soft() -> dict[str, Any]:
     logits, probs = _fog(shape)
     eye, _, directions = _view(shape, pixels)
     arguments = (logits, probs, _lit(), eye, directions)
-    march = functools.partial(composite_march, MarchConfig(has_geometry=False))
+    march = functools.partial(composite_march, MarchConfig(has_geometry=False, **_form()))
     naive = functools.partial(naive_march, shape)
     ours, both = _least(jax.jit(march), *arguments), _least(_gradient(march), *arguments)
     naive_forward = _least(jax.jit(naive), *arguments, repeats=3)
@@ -99,7 +99,7 @@ def hard() -> dict[str, Any]:
     probs = jnp.asarray(np.eye(8, dtype=np.float32)[block_map.materials][..., 1:])
     eye, frame, directions = _view(shape, pixels)
     flat_logits, flat_probs = logits.reshape(-1), probs.reshape(-1, 7)
-    config = HitConfig(shape=shape)
+    config = HitConfig(shape=shape, **_form())
     hit = functools.partial(composite_hard, config, None)
     arguments = (flat_logits, flat_probs, _lit(), eye, directions)
     search = jax.jit(functools.partial(find_hits, config))
@@ -119,7 +119,7 @@ def hard() -> dict[str, Any]:
         ).composite
 
     sparse = (flat_logits[flat], flat_probs[flat], _lit(), eye, directions)
-    march = functools.partial(composite_march, MarchConfig(has_geometry=False))
+    march = functools.partial(composite_march, MarchConfig(has_geometry=False, **_form()))
     dense = (logits, probs, _lit(), eye, directions)
     return {
         "first_hit_ms": hits_only,
@@ -162,7 +162,9 @@ def large(flat: Any, material: Any) -> dict[str, Any]:
 
     def hit(logits: Any, probs: Any, lit: Any, eye: Any, directions: Any, listed: Any) -> Any:
         # a list of cells that is no argument would be a constant, and XLA would compute with it
-        return composite_hard(HitConfig(shape=shape), listed, logits, probs, lit, eye, directions)
+        return composite_hard(
+            HitConfig(shape=shape, **_form()), listed, logits, probs, lit, eye, directions
+        )
 
     materials = jnp.asarray(np.eye(8, dtype=np.float32)[material][:, 1:])
     arguments = (jnp.full(len(flat), 5.0), materials, _lit(), eye, directions, jnp.asarray(flat))
@@ -184,8 +186,8 @@ def compilation() -> dict[str, Any]:
     shape, pixels = (64, 48, 64), 256
     logits, probs = _fog(shape)
     eye, _, directions = _view(shape, pixels)
-    march = functools.partial(composite_march, MarchConfig(has_geometry=False))
-    hit = functools.partial(composite_hard, HitConfig(shape=shape), None)
+    march = functools.partial(composite_march, MarchConfig(has_geometry=False, **_form()))
+    hit = functools.partial(composite_hard, HitConfig(shape=shape, **_form()), None)
     dense = (logits, probs, _lit(), eye, directions)
     flat = (logits.reshape(-1), probs.reshape(-1, 7), _lit(), eye, directions)
     numbers = {}
@@ -225,6 +227,15 @@ def main(asked: Parts) -> None:
         values[part] = measuring.in_fresh_process(calls[part], is_cold=part == "compilation")
         print(part, json.dumps(values[part]), flush=True)
     measuring.write("voxels", values)
+
+
+def _form() -> dict[str, Any]:
+    """How the renderer walks on this backend."""
+    import jax
+
+    from voxels.rendering.images import ON_ACCELERATORS
+
+    return {} if jax.default_backend() == "cpu" else ON_ACCELERATORS
 
 
 def _lit() -> Any:

@@ -18,7 +18,8 @@ from mujoco import mjx
 
 from motion.perturbations import Randomisation
 from motion.robots import Robot
-from motion.tracking import Bodies, Physical
+from motion.tracking import Physical
+from motion.tree_kinematics import bodies_at, tree_of
 
 
 @contextlib.contextmanager
@@ -47,10 +48,8 @@ class MjxEngine:
 
     def __init__(self, robot: Robot):
         self._robot = robot
-        self._model = mjx.put_model(robot.model)
-        self._data = mjx.make_data(robot.model)
-        # what simulates; `_model` and `_data` tell of bodies
-        self._stepped_model, self._stepped_data = self._model, self._data
+        self._tree = tree_of(robot)
+        self._model, self._data = mjx.put_model(robot.model), mjx.make_data(robot.model)
 
     def init(
         self,
@@ -60,7 +59,7 @@ class MjxEngine:
     ) -> tuple[MjxState, Physical]:
         """Starts all environments."""
         state = MjxState(qpos, qvel, jnp.zeros_like(qvel))
-        return state, self._tell(state, randomisation)
+        return state, self._tell(state)
 
     def place(
         self,
@@ -77,7 +76,7 @@ class MjxEngine:
             jnp.where(moved, qvel, state.qvel),
             jnp.where(moved, 0.0, state.warm_start),
         )
-        return state, self._tell(state, randomisation)
+        return state, self._tell(state)
 
     def advance(
         self,
@@ -90,12 +89,12 @@ class MjxEngine:
         qvel = state.qvel.at[:, :6].add(push)
         with _as_mjx_wants():
             state = jax.vmap(self._substeps)(state._replace(qvel=qvel), control, randomisation)
-        return state, self._tell(state, randomisation)
+        return state, self._tell(state)
 
     def _substeps(
         self, state: MjxState, control: Float[Array, " joints"], randomisation: Randomisation
     ) -> MjxState:
-        model = self._randomised(self._stepped_model, randomisation)
+        model = self._randomised(self._model, randomisation)
         stiffness, damping, effort = (
             jnp.asarray(part, control.dtype)
             for part in (self._robot.stiffness, self._robot.damping, self._robot.effort_limit)
@@ -107,7 +106,7 @@ class MjxEngine:
             is_at_limit = jnp.abs(torque) >= effort
             limit = angle + jnp.clip(torque, -effort, effort) / stiffness
             slope = jnp.where(is_at_limit, 0.0, -damping)
-            data = self._stepped_data.replace(
+            data = self._data.replace(
                 qpos=state.qpos,
                 qvel=state.qvel,
                 qacc_warmstart=state.warm_start,
@@ -127,25 +126,6 @@ class MjxEngine:
             friction = friction.at[:, :2].set(randomisation.friction)
         return model.replace(body_ipos=com, pair_friction=friction)
 
-    def _tell(self, state: MjxState, randomisation: Randomisation) -> Physical:
-        with _as_mjx_wants():
-            bodies = jax.vmap(self._bodies)(state.qpos, state.qvel, randomisation)
+    def _tell(self, state: MjxState) -> Physical:
+        bodies = bodies_at(self._tree, state.qpos, state.qvel)
         return Physical(state.qpos, state.qvel, bodies)
-
-    def _bodies(
-        self, qpos: Float[Array, " nq"], qvel: Float[Array, " nv"], randomisation: Randomisation
-    ) -> Bodies:
-        model = self._randomised(self._model, randomisation)
-        data = self._data.replace(qpos=qpos, qvel=qvel)
-        for stage in (mjx.kinematics, mjx.com_pos, mjx.com_vel):
-            data = stage(model, data)
-        ids = jnp.asarray(self._robot.tracked_ids)
-        root = int(self._robot.model.body_rootid[self._robot.tracked_ids[0]])
-        angular = data.cvel[ids, :3]
-        arm = data.xpos[ids] - data.subtree_com[root][None]
-        return Bodies(
-            position=data.xpos[ids],
-            quaternion=data.xquat[ids],
-            linear_velocity=data.cvel[ids, 3:] + jnp.cross(angular, arm),
-            angular_velocity=angular,
-        )

@@ -1,6 +1,6 @@
 """MuJoCo Warp inside MJX: the same simulation by kernels for NVIDIA GPUs, still one program.
 
-Only the simulation steps are Warp's; kinematics are MJX's, as with "mjx". Warp allots contacts and
+Only the simulation steps are Warp's; all else is as with "mjx". Warp allots contacts and
 constraints ahead and drops what does not fit, so here both are the most the model can have, and
 models for which that is not known are refused.
 """
@@ -49,8 +49,8 @@ class WarpEngine(MjxEngine):
         model = copy.copy(robot.model)
         # Warp never resets a simulation by itself and refuses to be told not to
         model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-        self._stepped_model = mjx.put_model(model, impl="warp")
-        self._stepped_data = mjx.make_data(
+        self._model = mjx.put_model(model, impl="warp")
+        self._data = mjx.make_data(
             model,
             impl="warp",
             naconmax=num_envs * contacts,

@@ -1,13 +1,47 @@
 """Body poses and velocities of clips against MuJoCo, one frame at a time."""
 
+import dataclasses
+import functools
+
+import jax
 import mujoco
 import numpy as np
 import pytest
 
 from motion.kinematics import clip_kinematics
-from motion.robots import humanoid_robot
+from motion.robots import build_robot, humanoid_robot
+from motion.tree_kinematics import bodies_at, tree_of
 
-from .tiny import tiny_robot
+from .tiny import DESCRIPTION, tiny_robot, tiny_spec
+
+
+def twisted_robot():
+    """Turned bodies, hinges off their origins and not at zero, two in one body, a body without."""
+    spec = tiny_spec()
+    leg = spec.body("left_leg")
+    leg.quat, leg.joints[0].pos, leg.joints[0].ref = [0.8, 0.3, -0.4, 0.2], [0.02, 0.1, -0.3], 0.4
+    leg.add_joint(
+        name="left_twist",
+        type=mujoco.mjtJoint.mjJNT_HINGE,
+        axis=[0.6, 0.0, 0.8],
+        pos=[-0.1, 0.03, 0.05],
+        range=[-1.0, 1.0],
+        limited=True,
+    )
+    fixed = leg.add_body(name="left_shin", pos=[0.1, 0.2, 0.3], quat=[0.6, 0.0, 0.8, 0.0])
+    toe = fixed.add_body(name="left_toe", pos=[-0.2, 0.1, 0.0], quat=[0.0, 0.6, 0.8, 0.0])
+    toe.add_joint(
+        name="left_toe",
+        type=mujoco.mjtJoint.mjJNT_HINGE,
+        axis=[1.0, 0.0, 0.0],
+        range=[-1.0, 1.0],
+        limited=True,
+    )
+    for body in (fixed, toe):
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.05, 0, 0])
+    tracked = (*DESCRIPTION.tracked_bodies, "left_toe", "left_shin")
+    description = dataclasses.replace(DESCRIPTION, tracked_bodies=tracked)
+    return build_robot(spec, description, num_substeps=2)
 
 
 def states(robot, frames, seed=0):
@@ -39,6 +73,17 @@ def test_bodies_are_where_mujoco_says(make):
             np.testing.assert_allclose(
                 motion.linear_velocity[frame, place], velocity[3:], atol=1e-10
             )
+
+
+@pytest.mark.parametrize("make", [tiny_robot, humanoid_robot, twisted_robot])
+def test_the_tree_puts_bodies_where_mujoco_does(make):
+    robot = make()
+    qpos, qvel = states(robot, 12)
+    wanted = clip_kinematics(robot, qpos, qvel)
+    with jax.enable_x64():
+        got = jax.jit(functools.partial(bodies_at, tree_of(robot)))(qpos, qvel)
+    for name, array in got._asdict().items():
+        np.testing.assert_allclose(array, getattr(wanted, name), atol=1e-10, err_msg=name)
 
 
 def test_velocities_are_derivatives_of_positions():

@@ -27,6 +27,12 @@ def march(mode, dtype, logits, probs, lit, eye, frame, directions):
     return composite_march(config, logits, probs, lit, eye, directions)
 
 
+def strided(mode, dtype, logits, probs, lit, eye, frame, directions):
+    stop = 1e-15 if dtype == np.float64 else 1e-7
+    config = MarchConfig(mode=mode, near=NEAR, stop=stop, tile=0, stride=5)
+    return composite_march(config, logits, probs, lit, eye, directions)
+
+
 def splat(mode, dtype, logits, probs, lit, eye, frame, directions):
     stop = 1e-15 if dtype == np.float64 else 1e-7
     config = SplatConfig(
@@ -38,7 +44,7 @@ def splat(mode, dtype, logits, probs, lit, eye, frame, directions):
 
 
 def hard(mode, dtype, logits, probs, lit, eye, frame, directions):
-    config = HitConfig(shape=SHAPE, near=NEAR, threshold=0.0, tile=8)
+    config = HitConfig(shape=SHAPE, near=NEAR, threshold=0.0, tile=8, stride=2)
     listed = logits.reshape(-1), probs.reshape(SIZE, -1)
     return composite_hard(config, None, *listed, lit, eye, directions)
 
@@ -47,7 +53,13 @@ def reference(mode, dtype, logits, probs, lit, eye, frame, directions):
     return composite_reference(mode, NEAR, logits, probs, lit, eye, directions)
 
 
-BACKENDS = {"march": march, "splat": splat, "hard": hard, "reference": reference}
+BACKENDS = {
+    "march": march,
+    "strided": strided,
+    "splat": splat,
+    "hard": hard,
+    "reference": reference,
+}
 
 
 @functools.cache
@@ -93,7 +105,7 @@ def test_reference_is_what_cutting_rays_at_every_plane_gives(mode):
 
 
 @pytest.mark.parametrize("mode", ["solid", "beer"])
-@pytest.mark.parametrize("backend", ["march", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
 def test_values_and_gradients_equal_the_reference_in_float64(backend, mode):
     with jax.enable_x64(True):
         for name in EYES:
@@ -106,7 +118,7 @@ def test_values_and_gradients_equal_the_reference_in_float64(backend, mode):
                 assert largest_error(a, b) < 1e-12 * np.abs(b).max(), name
 
 
-@pytest.mark.parametrize("backend", ["march", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
 def test_float32_is_within_2e6_of_float64(backend):
     for name in EYES:
         (_, got), got_gradient = compiled(backend, "solid", np.float32)(*example(name, np.float32))
@@ -200,7 +212,7 @@ def straight_through_gradient(arguments):
     return straight_through_program()(*arguments)
 
 
-@pytest.mark.parametrize("backend", ["march", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
 def test_gradients_are_finite_where_occupancy_saturates(backend):
     arguments = example("inside", np.float32)
     for size in (0.0, 1e-10, 20.0, 200.0, 1e4, 1e30):
@@ -210,7 +222,7 @@ def test_gradients_are_finite_where_occupancy_saturates(backend):
         assert all(np.isfinite(g).all() for g in gradient)
 
 
-@pytest.mark.parametrize("backend", ["march", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
 def test_poses_get_no_gradient(backend):
     arguments = example("outside", np.float32)
 
@@ -223,7 +235,7 @@ def test_poses_get_no_gradient(backend):
     assert all((np.asarray(g) == 0).all() for g in gradient)
 
 
-@pytest.mark.parametrize("backend", ["march", "splat", "hard"])
+@pytest.mark.parametrize("backend", ["march", "strided", "splat", "hard"])
 def test_accelerators_keep_all_bits_of_float32(backend):
     arguments = example("outside", np.float32)
 

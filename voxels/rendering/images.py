@@ -24,6 +24,8 @@ from .ray_march import MarchConfig, composite_march
 from .splat import SplatConfig, composite_splat
 
 _MIN_OPACITY = 1e-6
+ON_ACCELERATORS: dict[str, Any] = {"tile": 0, "stride": 8}
+"""How accelerators walk: the whole image at once, and seldom waiting for the host."""
 _NOTHING = -1e4  # a logit whose sigmoid is zero in any precision
 
 
@@ -223,7 +225,7 @@ def composite(
             near=near,
             threshold=config.empty_below,
             is_eye_cell_skipped=config.is_eye_cell_skipped,
-            tile=32 if is_cpu else 0,
+            **({} if is_cpu else ON_ACCELERATORS),
         )
         logits = occupancy_logits.reshape(-1)
         out = composite_hard(hit_config, None, logits, flat_probs, lit, rays.eye, rays.directions)
@@ -260,7 +262,7 @@ def composite(
         stop=stop,
         is_eye_cell_skipped=config.is_eye_cell_skipped,
         has_geometry=config.has_geometry,
-        tile=64 if is_cpu else 0,
+        **({} if is_cpu else ON_ACCELERATORS),
     )
     out = composite_march(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
     return cast(Composite, out), fits

@@ -10,7 +10,9 @@ which has no division, so it is finite at any logit.
 
 Form, by measurement on XLA:CPU: each array a loop carries is a kernel of its own that repeats all
 it depends on, so lanes carry no more than the next planes, the entry and the row of the table to
-read, and steps are not unrolled; alpha and features are one table, read by one gather.
+read, and steps are not unrolled; alpha and features are one table, read by one gather. On a GPU
+it is the other way round: every look at whether all rays have ended waits for the host, so the
+whole image is one tile and several crossings are made between two looks.
 Source: Amanatides and Woo 1987 for the walk; planes are evaluated afresh rather than accumulated.
 """
 
@@ -48,6 +50,7 @@ class MarchConfig:
       is_eye_cell_skipped: the cell that holds the eye hides nothing.
       has_geometry: also gather axis weights, depth and median; they are zero otherwise.
       tile: side of the square of pixels walked together; 0 walks the whole image at once.
+      stride: crossings between two looks at whether every ray has ended; it changes no result.
     """
 
     mode: AlphaMode = "solid"
@@ -56,12 +59,13 @@ class MarchConfig:
     is_eye_cell_skipped: bool = False
     has_geometry: bool = True
     tile: int = 64
+    stride: int = 1
 
     def __post_init__(self) -> None:
         if self.mode not in ("solid", "beer"):
             raise ValueError(f'ray marching is for "solid" and "beer" alpha, got "{self.mode}"')
-        if self.near < 0 or not 0 <= self.stop < 0.5 or self.tile < 0:
-            raise ValueError("needed near >= 0, 0 <= stop < 0.5, tile >= 0")
+        if self.near < 0 or not 0 <= self.stop < 0.5 or self.tile < 0 or self.stride < 1:
+            raise ValueError("needed near >= 0, 0 <= stop < 0.5, tile >= 0, stride >= 1")
 
 
 class _Lanes(NamedTuple):
@@ -139,9 +143,14 @@ def _forward(config, logits, probs, lit, eye, directions) -> Composite:
 
         sums = ([zero] * num_features, [zero] * 3, zero, jnp.full_like(zero, jnp.inf))
         lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
-        sums = visit(sums, first, [shown_from_inside[:, i][face] for i in range(num_features)])
+        inside = [shown_from_inside[:, i][face] for i in range(num_features)]
+        sums = visit(sums, first, inside)
+
+        def visit_all(sums: tuple, crossings: list[tuple[_Visit, list[Array]]]) -> tuple:
+            return functools.reduce(lambda sums, new: visit(sums, *new), crossings, sums)
+
         lanes, (colors, axes, depth, median) = _walk(
-            config, logits.shape, table, lanes, fixed, sums, visit
+            config, logits.shape, table, lanes, fixed, sums, visit_all
         )
         return Composite(jnp.stack(colors, -1), lanes.passing, jnp.stack(axes, -1), depth, median)
 
@@ -187,14 +196,15 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
             d_shown = jnp.stack([crossing.weight * g for g in g_color], -1)
             return behind, d_logit, d_shown
 
-        def visit(carry: tuple, crossing: _Visit, shown: list[Array]) -> tuple:
+        def visit_all(carry: tuple, crossings: list[tuple[_Visit, list[Array]]]) -> tuple:
             behind, table_grad = carry
-            behind, d_logit, d_shown = pull(behind, crossing, shown)
-            update = jnp.concatenate([d_logit[:, None], d_shown], -1)
-            table_grad = table_grad.at[crossing.row].add(
-                update, mode="promise_in_bounds", wrap_negative_indices=False
-            )
-            return behind, table_grad
+            rows, updates = [], []
+            for crossing, shown in crossings:
+                behind, d_logit, d_shown = pull(behind, crossing, shown)
+                rows.append(crossing.row)
+                updates.append(jnp.concatenate([d_logit[:, None], d_shown], -1))
+            is_met = [(c.chord > 0) & (c.before > config.stop) for c, _ in crossings]
+            return behind, _add(table_grad, rows, updates, is_met)
 
         table_grad, inside_grad, eye_logit_grad = carry
         lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
@@ -203,7 +213,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
         inside_grad += product(jax.nn.one_hot(face, 6, dtype=d_shown.dtype).T, d_shown)
         eye_logit_grad += jnp.sum(d_logit)
         _, (_, table_grad) = _walk(
-            config, logits.shape, table, lanes, fixed, (behind, table_grad), visit
+            config, logits.shape, table, lanes, fixed, (behind, table_grad), visit_all
         )
         return (table_grad, inside_grad, eye_logit_grad), None
 
@@ -293,15 +303,38 @@ def _row(shape, fixed: _Fixed, plane: tuple[Array, ...], axis: Array) -> Array:
     return 3 * ((x * shape[1] + y) * shape[2] + z) + axis
 
 
+def _add(table: Array, rows: list[Array], updates: list[Array], is_met: list[Array]) -> Array:
+    """Adds to rows of a table, in one scatter.
+
+    Several crossings at once are the form for GPUs, where adding nothing to the same row from
+    every lane that has ended would take far longer than leaving it out.
+    """
+    if len(rows) == 1:
+        return table.at[rows[0]].add(
+            updates[0], mode="promise_in_bounds", wrap_negative_indices=False
+        )
+    kept = [jnp.where(met, row, len(table)) for row, met in zip(rows, is_met, strict=True)]
+    return table.at[jnp.concatenate(kept)].add(
+        jnp.concatenate(updates), mode="drop", wrap_negative_indices=False
+    )
+
+
 def _walk(config: MarchConfig, shape, table: Array, lanes: _Lanes, fixed: _Fixed, carry, visit):
-    """Crosses cells until no lane is inside the grid and still sees something."""
+    """Crosses cells until no lane is inside the grid and still sees something.
+
+    Args:
+      visit: carry, crossings with what each shows -> carry.
+    """
 
     def body(state):
         lanes, carry = state
-        read = table.at[lanes.row].get(mode="promise_in_bounds", wrap_negative_indices=False)
-        is_open = lanes.t_in < fixed.t_out
-        lanes, crossing = _step(config, shape, read[:, 0], lanes, fixed, is_open)
-        return lanes, visit(carry, crossing, [read[:, i] for i in range(1, table.shape[1])])
+        crossings = []
+        for _ in range(config.stride):
+            read = table.at[lanes.row].get(mode="promise_in_bounds", wrap_negative_indices=False)
+            is_open = lanes.t_in < fixed.t_out
+            lanes, crossing = _step(config, shape, read[:, 0], lanes, fixed, is_open)
+            crossings.append((crossing, [read[:, i] for i in range(1, table.shape[1])]))
+        return lanes, visit(carry, crossings)
 
     def is_any_alive(state):
         lanes, _ = state
