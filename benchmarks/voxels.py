@@ -2,6 +2,7 @@
 
     python -m benchmarks.voxels                   everything, three minutes on two cores
     python -m benchmarks.voxels --parts soft hard
+    python -m benchmarks.voxels --parts strides   on an accelerator
 
 Peers: two half-voxel marches in JAX (checkpointed, inexact), one in a scan and one that takes all
 samples of a chunk of rays at once as radiance-field code does, a DDA in numba on all cores (forward
@@ -23,15 +24,16 @@ import tyro
 from benchmarks import measuring
 
 _LARGE = (256, 256, 256)
-_PARTS = ("soft", "hard", "large", "compilation")
+_PARTS = ("soft", "hard", "large", "compilation", "strides")
+_STRIDES = (1, 4, 8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
     """Measures the voxel renderer."""
 
-    parts: tuple[str, ...] = _PARTS
-    """Any of soft, hard, large, compilation."""
+    parts: tuple[str, ...] = _PARTS[:-1]
+    """Any of soft, hard, large, compilation, strides."""
 
 
 def soft() -> dict[str, Any]:
@@ -207,6 +209,27 @@ def compilation() -> dict[str, Any]:
     return numbers
 
 
+def strides() -> dict[str, Any]:
+    """The fog of `soft`, whole images at once, by the crossings between two looks at the rays."""
+    import jax
+
+    from voxels.rendering.ray_march import MarchConfig, composite_march
+
+    shape = (64, 48, 64)
+    logits, probs = _fog(shape)
+    numbers: dict[str, Any] = {}
+    for stride in _STRIDES:
+        config = MarchConfig(has_geometry=False, tile=0, stride=stride)
+        march = functools.partial(composite_march, config)
+        row = numbers.setdefault(str(stride), {})
+        for pixels, suffix in ((256, ""), (512, "_512")):
+            eye, _, directions = _view(shape, pixels)
+            arguments = (logits, probs, _lit(), eye, directions)
+            row[f"forward{suffix}_ms"] = _least(jax.jit(march), *arguments)
+            row[f"forward_backward{suffix}_ms"] = _least(_gradient(march), *arguments)
+    return numbers
+
+
 def main(asked: Parts) -> None:
     """Runs the parts asked for and merges their numbers into the results file."""
     wrong = [part for part in asked.parts if part not in _PARTS]
@@ -222,6 +245,7 @@ def main(asked: Parts) -> None:
         "hard": hard,
         "large": functools.partial(large, *cells),
         "compilation": compilation,
+        "strides": strides,
     }
     for part in asked.parts:
         values[part] = measuring.in_fresh_process(calls[part], is_cold=part == "compilation")

@@ -11,11 +11,12 @@ import re
 import sys
 from pathlib import Path
 
-from results_tables import motion, nerf, runs, samplers, voxels
+from results_tables import accelerators, motion, nerf, runs, samplers, voxels
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "docs/results.md", "docs/samplers.md")
 TABLES = {
+    **accelerators.TABLES,
     **samplers.TABLES,
     **nerf.TABLES,
     **motion.TABLES,

@@ -9,6 +9,10 @@ from . import config_json, runtime
 from .device_flags import DeviceFlags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
+TaskChoice = Annotated[
+    Literal["quick", "published"],
+    tyro.conf.arg(metavar="{quick,published}", help_behavior_hint=""),
+]
 PhysicsChoice = Annotated[
     Literal["c", "mjx", "warp"] | None,
     tyro.conf.arg(metavar="{c,mjx,warp}", help_behavior_hint=""),
@@ -52,13 +56,17 @@ class MotionCommand:
     physics: PhysicsChoice = None
     """MuJoCo's C engine, MJX, or MuJoCo Warp (NVIDIA; needs the extra warp). Default: c on a CPU,
     mjx where JAX finds an accelerator."""
+    task: TaskChoice = "quick"
+    """quick: made for minutes, actions around the reference, little noise, no pushes. published:
+    BeyondMimic's, for thousands of copies and hours."""
     envs: OptionalInt = None
     """Copies of the robot. Default: 256, or 4096 on an accelerator."""
     seconds: OptionalFloat = None
     """Stop after so many seconds of training (compilation and evaluation not counted). Default
     300, unless --steps is given."""
     steps: OptionalInt = None
-    """Stop after so many iterations, each of 24 control steps of every copy."""
+    """Stop after so many iterations, each of 24 control steps of every copy (12 of the quick task
+    on an accelerator)."""
     seed: OptionalInt = None
     """Fixes every random choice of the run. Default 0."""
     quaternion_order: OrderChoice = None

@@ -20,7 +20,7 @@ def build(command: MotionCommand) -> MotionJob:
     Raises:
       ValueError: naming the flag or setting.
     """
-    is_large = runtime.has_accelerator()
+    is_large, is_published = runtime.has_accelerator(), command.task == "published"
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
     loop = MotionLoop(
         num_iterations=command.steps,
@@ -49,8 +49,8 @@ def build(command: MotionCommand) -> MotionJob:
                 for name, text in options.items()
             ),
         ),
-        env=reference_settings() if is_large else small_settings(),
-        train=TrainConfig(ppo=PpoConfig() if is_large else small_ppo()),
+        env=published_task() if is_published else quick_task(),
+        train=TrainConfig() if is_published else quick_training(is_large),
         loop=loop,
     )
     for name, text in config_json.parse_assignments(command.set_, "--set").items():
@@ -58,13 +58,13 @@ def build(command: MotionCommand) -> MotionJob:
     return job
 
 
-def reference_settings() -> EnvConfig:
-    """The task as published: thousands of copies can afford its noise and pushes."""
+def published_task() -> EnvConfig:
+    """The task as published, for thousands of copies and hours."""
     return EnvConfig(action_centre="default", action_scale=None)
 
 
-def small_settings() -> EnvConfig:
-    """The task for hundreds of copies on a few cores: actions around the reference, no pushes."""
+def quick_task() -> EnvConfig:
+    """The task for minutes: actions around the reference, a fifth of the noise, no pushes."""
     return EnvConfig(
         action_scale=None,
         observation_noise=0.2,
@@ -74,12 +74,17 @@ def small_settings() -> EnvConfig:
     )
 
 
-def small_ppo() -> PpoConfig:
-    """Learning from small rollouts: larger steps, less exploration."""
-    return PpoConfig(
-        learning_rate=3e-4,
+def quick_training(is_large: bool) -> TrainConfig:
+    """Larger steps, less exploration.
+
+    Thousands of copies learn from shorter rollouts, of which there are more, and can afford to
+    begin with larger steps.
+    """
+    ppo = PpoConfig(
+        learning_rate=1e-3 if is_large else 3e-4,
         least_learning_rate=1e-4,
         desired_kl=0.02,
         entropy_weight=0.002,
         network=NetworkConfig(initial_std=0.6),
     )
+    return TrainConfig(num_steps=12 if is_large else 24, ppo=ppo)

@@ -158,15 +158,16 @@ class JaxKeptSum(InJax):
 
 
 class TorchMultinomial(IndexSampler):
-    """`torch.multinomial(replacement=True)`, which takes at most 2^24 weights; on CUDA if there."""
+    """`torch.multinomial(replacement=True)`, for at most 2^24 weights; on CUDA where JAX is."""
 
     largest: ClassVar[int] = 2**24
 
     def __init__(self, num_items: int, batch: int):
+        import jax
         import torch
 
         self._torch, self._batch = torch, batch
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
         self.weights = torch.ones(num_items, device=self._device)
         self.weights[: num_items // 2] = 2.0
 
