@@ -7,7 +7,7 @@ import tyro
 
 from . import compare_flags
 from .flag_types import Assignments, OptionalInt, OptionalStr
-from .motion_command import MotionCommand, PhysicsChoice
+from .motion_command import MotionCommand, PhysicsChoice, TaskChoice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class CompareMotionCommand:
     """Runs per sampler; seeds are paired. Three or more tell chance from merit."""
     steps: int = 100
     """Iterations of every run."""
+    task: TaskChoice = "quick"
+    """quick (made for minutes) or published (BeyondMimic's)."""
     envs: OptionalInt = None
     """Copies of the robot."""
     physics: PhysicsChoice = None
@@ -87,6 +89,7 @@ class CompareMotionCommand:
                 MotionCommand(
                     clip=group,
                     robot=self.robot,
+                    task=self.task,
                     envs=self.envs,
                     physics=self.physics,
                     steps=self.steps,

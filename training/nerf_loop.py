@@ -8,7 +8,6 @@ Where several processes train together, all run this loop and have to make the s
 share a clock and a stop request, and only the first one looks, logs and saves.
 """
 
-import collections
 import dataclasses
 import time
 from collections.abc import Callable
@@ -26,12 +25,11 @@ from .checkpoints import Saver
 from .nerf_config import evaluation_steps
 from .nerf_evaluation import Evaluator
 from .nerf_setup import CompiledStep, Setup
-from .progress import ProgressView
+from .progress import LateRate, ProgressView
 from .run_folder import RunFolder
 from .run_log import RunLog
 
 _WARM_UP_CALLS = 3
-_RATE_SECONDS = 2.0
 
 Clock = Callable[[], float]
 
@@ -89,7 +87,7 @@ class Loop:
         self._first_step, self._first_second = progress.step, progress.train_seconds
         view.start_at(progress.step, progress.train_seconds)
         self._last_save = clock()
-        self._lately = collections.deque([(progress.train_seconds, progress.rays)])
+        self._rate = LateRate(progress.train_seconds, progress.rays)
 
     def run(self) -> str:
         """Trains to the end; returns why it ended: "steps", "seconds" or "interrupt".
@@ -230,7 +228,7 @@ class Loop:
         mse = float(np.mean(rows.mse, dtype=np.float64))
         values = {
             "seconds": progress.train_seconds,
-            "rays_per_second": self._rate(),
+            "rays_per_second": self._rate.add(progress.train_seconds, progress.rays),
             "psnr": -10.0 * np.log10(max(mse, 1e-10)),
             **{
                 name: float(np.mean(getattr(rows, name), dtype=np.float64))
@@ -243,16 +241,6 @@ class Loop:
         if progress.curve:
             words.append(f"held-out {progress.curve[-1][2]:.2f} dB")
         self._view.update(step, train_seconds=progress.train_seconds, status="  ".join(words))
-
-    def _rate(self) -> float:
-        """Rays per second lately: of one group it would be nonsense, since a device may have done
-        the next one by the time that somebody waits for it."""
-        now = self.progress.train_seconds, self.progress.rays
-        while len(self._lately) > 1 and self._lately[1][0] < now[0] - _RATE_SECONDS:
-            self._lately.popleft()
-        self._lately.append(now)
-        seconds, rays = self._lately[0]
-        return (now[1] - rays) / max(now[0] - seconds, 1e-9)
 
     def _look(self, evaluator: Evaluator) -> None:
         snapshot = images.snapshot(devices.local(self.state))

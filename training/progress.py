@@ -1,5 +1,6 @@
 """What a person sees while a run works: a live bar on a terminal, plain lines elsewhere."""
 
+import collections
 import sys
 import time
 from typing import Any
@@ -8,6 +9,32 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 _PLAIN_EVERY = 10.0
+_RATE_SECONDS = 2.0
+
+
+class LateRate:
+    """How fast something is counted, over the last two seconds.
+
+    Over less it would be nonsense: who waits for one group of steps after another may find the
+    next one done already.
+
+    Examples:
+      >>> rate = LateRate(0.0, 0)
+      >>> [round(rate.add(*now)) for now in [(1.0, 10), (1.001, 20), (4.0, 50)]]
+      [10, 20, 10]
+    """
+
+    def __init__(self, seconds: float, count: int):
+        """Begins where a clock and a count are."""
+        self._lately = collections.deque([(seconds, count)])
+
+    def add(self, seconds: float, count: int) -> float:
+        """Takes in where they are now, and gives the rate per second."""
+        while len(self._lately) > 1 and self._lately[1][0] <= seconds - _RATE_SECONDS:
+            self._lately.popleft()
+        self._lately.append((seconds, count))
+        first = self._lately[0]
+        return (count - first[1]) / max(seconds - first[0], 1e-9)
 
 
 class ProgressView:

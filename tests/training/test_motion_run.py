@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from motion.clips import build_clip_bank
+from motion.train_step import TrainConfig
 from tests.motion.tiny import swaying_clip, tiny_robot
 from training import (
     checkpoints,
@@ -18,6 +19,7 @@ from training import (
     motion_onnx,
     motion_options,
     motion_setup,
+    runtime,
 )
 from training.compare_config import MotionComparison
 from training.fault import FaultError
@@ -57,6 +59,20 @@ def small_job(steps=4, **changes) -> MotionJob:
 
 def odd_train():
     return dataclasses.replace(small_job().train, num_steps=5)
+
+
+@pytest.mark.parametrize(("is_large", "steps"), [(False, 24), (True, 12)])
+def test_the_task_does_not_depend_on_the_machine(monkeypatch, is_large, steps):
+    monkeypatch.setattr(runtime, "has_accelerator", lambda: is_large)
+    quick, published = (
+        motion_options.build(MotionCommand(physics="c", task=task))
+        for task in ("quick", "published")
+    )
+    assert quick.env == motion_options.quick_task()
+    assert quick.train.num_steps == steps
+    assert published.env.action_centre == "default"
+    assert published.env.push_seconds is not None
+    assert published.train == TrainConfig()
 
 
 def test_the_job_reads_back_from_its_json():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.progress import ProgressView, duration
+from training.progress import LateRate, ProgressView, duration
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,15 @@ def test_lines_come_seldom_but_the_last_always(capsys):
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 2
     assert "100/100" in lines[-1]
+
+
+def test_a_step_that_was_done_already_does_not_count_as_done_in_no_time():
+    rate = LateRate(10.0, 1000)
+    assert rate.add(11.0, 1500) == pytest.approx(500)
+    assert rate.add(11.0001, 2000) == pytest.approx(1000, rel=1e-3)
+    for second in range(12, 20):
+        last = rate.add(float(second), 2000 + 500 * (second - 11))
+    assert last == pytest.approx(500)
 
 
 @pytest.mark.parametrize(
