@@ -112,6 +112,8 @@ def test_plans_march_through_fog_and_splat_few_cells():
     assert chosen.max_pairs < 500
     hard = dataclasses.replace(CONFIG, alpha="hard")
     assert plan(hard, fog, CAMERAS, [0]) == hard
+    on_gpu = dataclasses.replace(large, device="gpu")
+    assert plan(on_gpu, lone, scaled, [0, 1, 2]).backend == "march"
     assert round_up(0) == 64
 
 

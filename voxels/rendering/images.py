@@ -144,6 +144,11 @@ def grid_rays(config: RenderConfig, cameras: Cameras, view: Int[Array, ""] | int
     return GridRays(eye, directions, Frame(rotation, focal, principal))
 
 
+def is_on_cpu(config: RenderConfig) -> bool:
+    """Whether the form for CPUs is chosen."""
+    return (config.device or jax.default_backend()) == "cpu"
+
+
 def render(
     config: RenderConfig,
     occupancy_logits: Float[Array, "x y z"],
@@ -180,7 +185,7 @@ def render_views(
     def one(view: Array) -> Image:
         return render(config, occupancy_logits, probs, lit, sky, cameras, view)
 
-    return jax.lax.map(one, views) if _is_cpu(config) else jax.vmap(one)(views)
+    return jax.lax.map(one, views) if is_on_cpu(config) else jax.vmap(one)(views)
 
 
 def material_image(
@@ -216,7 +221,7 @@ def composite(
     """
     if occupancy_logits.shape != config.shape:
         raise ValueError(f"config is for {config.shape}, the grid has {occupancy_logits.shape}")
-    near, is_cpu = config.near / config.scale, _is_cpu(config)
+    near, is_cpu = config.near / config.scale, is_on_cpu(config)
     flat_probs = probs.reshape(-1, probs.shape[-1])
     fits = jnp.zeros((), jnp.int32)
     if config.alpha == "hard":
@@ -303,7 +308,3 @@ def _least(config: RenderConfig, values: Array) -> Array:
 def _blocks(config: RenderConfig, values: Array) -> Array:
     k = config.samples
     return values.reshape(config.rows, k, config.cols, k, *values.shape[2:])
-
-
-def _is_cpu(config: RenderConfig) -> bool:
-    return (config.device or jax.default_backend()) == "cpu"

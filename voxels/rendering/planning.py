@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from scenes.cameras import Cameras
 
 from ..grid import active_cells
-from .images import GridRays, Image, RenderConfig, grid_rays, render
+from .images import GridRays, Image, RenderConfig, grid_rays, is_on_cpu, render
 from .splat import SplatConfig, count_pairs
 
 # nanoseconds, forward and backward on one CPU core: per cell a ray meets, per pixel of a pair
@@ -34,10 +34,12 @@ def plan(
     """Picks `march` or `splat` for these views of this grid, with room to spare.
 
     `hard` alpha has one backend and is returned as it is, as are lenses, which only marching
-    can do.
+    can do. Accelerators march: splatting goes from tile to tile.
     """
     if config.alpha == "hard" or config.has_distortion or len(views) == 0:
         return config
+    if not is_on_cpu(config):
+        return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
     logits = jnp.asarray(occupancy_logits)
     listed = int(active_cells(logits, 1, threshold=config.empty_below).num_dropped) + 1
     pixels = config.rows * config.cols * config.samples**2
