@@ -39,9 +39,10 @@ def train_seeds(
         setup = nerf_setup.prepare(dataclasses.replace(job, seed=seed), scene)
         state, step = nerf_setup.begin(setup, known)
         metrics = None
-        for _ in range(job.train.num_steps):
+        for _ in range(0, job.train.num_steps, job.train.steps_per_call):
             state, metrics = step(state, setup.data, setup.run_key)
-        yield setup, state, metrics
+        # a call of several steps gives one row for each
+        yield setup, state, jax.tree.map(lambda rows: np.ravel(rows)[-1], metrics)
 
 
 @dataclasses.dataclass

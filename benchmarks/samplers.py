@@ -10,7 +10,8 @@ repeated calls, every sampler in a process of its own. "correct" is measured too
 half of the items weighing 2 and the second half 1, a million draws must give both halves and all
 residues of the index modulo 8 their share (z below 5, chi-square p above 1e-6), and after thirty
 writes to every leaf, with values falling a thousandfold, the total must still be the sum of the
-leaves to 1e-5. Writes benchmarks/results/samplers_BACKEND.json.
+leaves to 1e-5. Writes benchmarks/results/samplers_BACKEND.json after every sampler; samplers that
+were left out keep their rows, with the machine they were measured on.
 """
 
 import dataclasses
@@ -77,9 +78,15 @@ def _measure(flags: Sizes, sampler: Any, name: str, log2_items: int, batch: int)
 
     seeds = iter(range(10**6))
     drawn: list[Any] = []
-    draw = _median(lambda: drawn.append(sampler.draw(next(seeds))), flags.seconds)
+
+    def take() -> None:
+        index = sampler.draw(next(seeds))
+        if len(drawn) * batch < _DRAWS_CHECKED:
+            drawn.append(index)
+
+    draw = _median(take, flags.seconds)
     while len(drawn) * batch < _DRAWS_CHECKED and draw < 0.1:
-        drawn.append(sampler.draw(next(seeds)))
+        take()
     check = check_draws(np.concatenate([sampler.fetched(part) for part in drawn]), 2**log2_items)
     values = sampler.placed(np.random.default_rng(1).random(batch).astype(np.float32) + 0.5)
     update = _median(functools.partial(sampler.update, drawn[-1], values), flags.seconds)
@@ -140,19 +147,25 @@ def _median(call: Any, seconds: float) -> float:
 
 
 def main(flags: Sizes) -> None:
-    from benchmarks.peers.index_samplers import SAMPLERS
+    """Measures one sampler after another, and writes what is known after each."""
+    from benchmarks.peers.index_samplers import BLOCKS, SAMPLERS
 
+    order = list(SAMPLERS | BLOCKS)
     names = flags.samplers or tuple(
         name for name in SAMPLERS if name not in _NEEDS or find_spec(_NEEDS[name])
     )
-    found = {
-        name: measuring.in_fresh_process(functools.partial(measure, flags, name)) for name in names
-    }
-    rows = sorted(
-        (row for part, _ in found.values() for row in part), key=lambda r: r["log2_items"]
-    )
-    drifts = {name: error for name, (_, error) in found.items() if error is not None}
-    measuring.write("samplers", {"rows": rows, "drift_of_total": drifts})
+    before = measuring.stored("samplers")
+    rows = [{"device": before["device"], **row} for row in before.get("rows", ())]
+    drifts = dict(before.get("drift_of_total", {}))
+    device = measuring.in_fresh_process(measuring.describe_machine)["device"]
+    for name in names:
+        found, error = measuring.in_fresh_process(functools.partial(measure, flags, name))
+        rows = [row for row in rows if row["sampler"] != name]
+        rows += [{"device": device, **row} for row in found]
+        rows.sort(key=lambda row: (row["log2_items"], order.index(row["sampler"])))
+        if error is not None:
+            drifts[name] = error
+        measuring.write("samplers", {"rows": rows, "drift_of_total": drifts})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Where the tracked bodies of many robots are and how they move, inside a compiled program.
 
 One step per hinge from the root outwards, all branches of the tree and all robots at once. That is
-a loop of some sixty operations, where MJX's own kinematics unroll to thousands, most of what a
-program of the environment would take to compile. Formulas as in MuJoCo's `mj_kinematics`;
-velocities are those of the bodies' frames' origins, in the world's axes.
+a loop of a few hundred operations, where MJX's own kinematics unroll to thousands. Formulas as in
+MuJoCo's `mj_kinematics`; velocities are those of the bodies' frames' origins, in the world's axes.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -22,15 +21,17 @@ from .tracking import Bodies
 
 
 class Tree(NamedTuple):
-    """Frames by their distance from the root, a level per row; rows are filled up with frames
-    that hang on the first of the row above and are never looked at.
+    """Frames by their distance from the root, a level per row.
+
+    Rows are as wide as the widest level. What fills them up are frames that do not move against
+    the first one above; nobody looks at them.
 
     Attributes:
       parent: place of the frame it hangs on, in the level above; the root is place 0 of its own.
       offset, turn: from the parent to here at angle zero; metres, w x y z.
       anchor, axis: a point on the hinge and its direction, in the frame.
       joint: number of the hinge; the number of joints where there is none.
-      zero: angle of the hinge in which the model was drawn.
+      zero: angle of the hinge at which `offset` and `turn` hold.
       level, place: of each tracked body; level 0 is the root.
     """
 

@@ -13,10 +13,10 @@ _RATE_SECONDS = 2.0
 
 
 class LateRate:
-    """How fast something is counted, over the last two seconds.
+    """How fast something is counted, over at least the last two seconds.
 
-    Over less it would be nonsense: who waits for one group of steps after another may find the
-    next one done already.
+    The time between two groups of steps says little: a device may have done the second before
+    anyone waits for it.
 
     Examples:
       >>> rate = LateRate(0.0, 0)

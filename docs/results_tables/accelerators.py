@@ -28,7 +28,7 @@ def gpu_table() -> str:
         ],
         [
             "lego at 400 x 400, rays per second in training",
-            f"{rate / 1e6:.1f} million, {rate / lego['rays_per_step']:.0f} steps",
+            f"{rate / 1e6:.1f} million, {rate / lego['rays_per_step']:.0f} steps per second",
             "nerf_lego_gpu",
         ],
         [
@@ -38,7 +38,9 @@ def gpu_table() -> str:
         ],
         *(
             [
-                f"fog of 64 x 48 x 64 at 512 x 512, {stride} crossings between looks",
+                "fog of 64 x 48 x 64 at 512 x 512, a look at every crossing"
+                if stride == "1"
+                else f"the same, a look at every {stride} crossings",
                 f"{row['forward_512_ms']:.1f} ms forward, "
                 f"{row['forward_backward_512_ms']:.1f} ms with gradient",
                 "voxels_gpu",

@@ -26,7 +26,7 @@ from motion.tree_kinematics import bodies_at, tree_of
 def _as_mjx_wants() -> Iterator[None]:
     """Lets shapes broadcast, and computes matrix products in float32.
 
-    Accelerators otherwise keep ten bits of float32 factors or fewer.
+    Accelerators otherwise keep 8 to 11 bits of the factors.
     """
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
         yield

@@ -105,7 +105,7 @@ def test_plans_march_through_fog_and_splat_few_cells():
     fog = jnp.zeros(WORLD.shape)
     assert plan(CONFIG, fog, CAMERAS, [0, 1]).backend == "march"
     lone = jnp.full(WORLD.shape, -1e4).at[3, 3, 3].set(9.0)
-    large = dataclasses.replace(CONFIG, rows=160, cols=224)
+    large = dataclasses.replace(CONFIG, rows=160, cols=224, device="cpu")
     scaled = CAMERAS._replace(focal=CAMERAS.focal * 8, principal=CAMERAS.principal * 8)
     chosen = plan(large, lone, scaled, [0, 1, 2])
     assert chosen.backend == "splat"

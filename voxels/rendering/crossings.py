@@ -71,7 +71,7 @@ def inverse_direction(directions: Float[Array, "*rays"]) -> Float[Array, "*rays"
 
 
 def product(a: Float[Array, "*n k"], b: Float[Array, "k *m"]) -> Float[Array, "..."]:
-    """Matrix product in float32 everywhere; accelerators otherwise keep as few as 8 bits of it."""
+    """Matrix product in full float32; accelerators otherwise keep 8 to 11 bits of factors."""
     return jnp.matmul(a, b, precision="highest")
 
 

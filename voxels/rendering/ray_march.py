@@ -50,7 +50,8 @@ class MarchConfig:
       is_eye_cell_skipped: the cell that holds the eye hides nothing.
       has_geometry: also gather axis weights, depth and median; they are zero otherwise.
       tile: side of the square of pixels walked together; 0 walks the whole image at once.
-      stride: crossings between two looks at whether every ray has ended; it changes no result.
+      stride: crossings between two looks at whether every ray has ended; it changes results by
+        less than `stop`.
     """
 
     mode: AlphaMode = "solid"
