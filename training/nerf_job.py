@@ -79,9 +79,9 @@ def start(
     folder = RunFolder(Path(path))
     try:
         with processes.together():
-            perceptual = nerf_outputs.perceptual_metric(job)
-            setup = nerf_setup.prepare(job, scene if shared is None else shared.scene, mesh)
-            found = nerf_setup.fingerprint(setup.scene)
+            perceptual, setup, found = _prepared(
+                job, scene if shared is None else shared.scene, mesh
+            )
         _check_images(setup, processes.told_by_first(lambda: found), found)
     except BaseException:
         with contextlib.suppress(OSError):  # only an empty folder goes
@@ -120,9 +120,7 @@ def resume(
         nerf_options.refuse_changes(asked, job, path)
     processes.told_by_first(lambda: run_folder.check_writable(folder.path))
     with processes.together():
-        perceptual = nerf_outputs.perceptual_metric(job)
-        setup = nerf_setup.prepare(job, None if shared is None else shared.scene, mesh)
-        found = nerf_setup.fingerprint(setup.scene)
+        perceptual, setup, found = _prepared(job, None if shared is None else shared.scene, mesh)
     _check_images(setup, stored["data"], found)
     restored: Any = None
     with processes.together():
@@ -147,6 +145,17 @@ def resume(
         shared=shared,
         perceptual=perceptual,
     )
+
+
+def _prepared(
+    job: NerfJob, scene: SplitImages | None, mesh: Mesh | None
+) -> tuple[Lpips | None, Setup, dict[str, Any]]:
+    """All that is read before training, and what the images are known by."""
+    perceptual = nerf_outputs.perceptual_metric(job)
+    setup = nerf_setup.prepare(job, scene, mesh)
+    if perceptual is not None:
+        perceptual.check_size(setup.scene.test.rows, setup.scene.test.cols)
+    return perceptual, setup, nerf_setup.fingerprint(setup.scene)
 
 
 def _check_images(setup: Setup, wanted: dict[str, Any], found: dict[str, Any]) -> None:

@@ -61,8 +61,7 @@ def evaluate_and_draw(
     shown: list[Shown] = []
     for number, view in enumerate(evaluator.every_view(snapshot)):
         results.append(view)
-        is_large = perceptual is not None and min(view.target.shape[:2]) >= perceptual.smallest
-        if perceptual is not None and is_large:
+        if perceptual is not None:
             distances.append(perceptual(view.rendered.color, view.target))
         stem = f"test-{number:03d}"
         pictures.write_png(folder.images / f"{stem}.png", pictures.to_uint8(view.rendered.color))

@@ -24,7 +24,7 @@ _FILES: dict[str, str] = {
     "vgg": "vgg16-397923af.pth",
 }
 _SMALLEST = {"alex": 31, "vgg": 16}
-"""Pictures of fewer rows or columns shrink to nothing on the way."""
+"""Rows and columns a picture needs at least."""
 
 
 class Lpips:
@@ -42,8 +42,20 @@ class Lpips:
             comes from.
         """
         self._torch, self._network = _load(backbone, weights)
-        self.smallest = _SMALLEST[backbone]
-        """Rows and columns a picture needs at least."""
+        self.backbone = backbone
+
+    def check_size(self, rows: int, cols: int) -> None:
+        """Refuses pictures that shrink to nothing on their way through the network.
+
+        Raises:
+          ValueError: naming the least size.
+        """
+        least = _SMALLEST[self.backbone]
+        if min(rows, cols) < least:
+            raise ValueError(
+                f"outputs.lpips={self.backbone} needs views of at least {least} x {least} pixels, "
+                f"these have {cols} x {rows}"
+            )
 
     def __call__(
         self, color: Float[np.ndarray, "rows cols 3"], target: Float[np.ndarray, "rows cols 3"]

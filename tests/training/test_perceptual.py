@@ -101,8 +101,10 @@ def test_the_distance_is_the_packages_own(weights):
         tensors = torch.from_numpy(pair).permute(0, 3, 1, 2) * 2 - 1
         wanted = float(network(tensors[:1], tensors[1:]))
     assert metric(pair[0], pair[1]) == pytest.approx(wanted, rel=1e-5)
-    assert metric.smallest == 16
+    metric.check_size(16, 16)
     metric(pair[0, :16, :16], pair[1, :16, :16])
+    with pytest.raises(ValueError, match="at least 16 x 16 pixels, these have 30 x 15"):
+        metric.check_size(15, 30)
 
 
 @needs_lpips
