@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from scenes.contraction import to_unit_cube
+from scenes.contraction import largest_component, to_unit_cube
 from scenes.posed_images import SceneKind
 
 
@@ -93,7 +93,7 @@ def shrinking(
         return jnp.ones(points.shape[:1])
     low, high = bounds.aabb[:1], bounds.aabb[1:]
     if space == "unbounded":
-        size = jnp.max(jnp.abs((points - 0.5 * (low + high)) / (0.5 * (high - low))), axis=-1)
+        size = largest_component((points - 0.5 * (low + high)) / (0.5 * (high - low)))
         return 1.0 / jnp.square(jnp.maximum(size, 1.0))
     nearest = -bounds.aabb[1, 2]
     return jnp.square(nearest / jnp.maximum(-points[:, 2], 0.5 * nearest))

@@ -129,9 +129,20 @@ def normalised_distance(
     return (1.0 / near - 1.0 / t) / (1.0 / near - 1.0 / far)
 
 
+def largest_component(points: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
+    """The largest of |x|, |y|, |z|, with a slope that is always finite.
+
+    That of `jnp.max` divides by how many components equal the maximum, of which XLA may find none
+    once it has worked the points out a second time, otherwise rounded, in another kernel.
+    """
+    x, y, z = (jnp.abs(points[..., k]) for k in range(3))
+    larger = jnp.where(x >= y, x, y)
+    return jnp.where(larger >= z, larger, z)
+
+
 def _norm(points: Array, norm: Norm) -> Array:
     """Length of points, [..., 1]; of huge points too, and with a derivative at zero."""
-    largest = jnp.max(jnp.abs(points), axis=-1, keepdims=True)
+    largest = largest_component(points)[..., None]
     if norm == "maximum":
         return largest
     scale = jnp.where(largest > 1.0, largest, 1.0)

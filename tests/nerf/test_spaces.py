@@ -10,6 +10,7 @@ from nerf.fields import FieldSample
 from nerf.marching import MarchingConfig
 from nerf.occupancy import OccupancyConfig
 from nerf.spaces import SceneBounds
+from samplers.in_halves import map_halves
 from scenes.contraction import to_unit_cube
 from scenes.rays import Rays
 
@@ -163,3 +164,23 @@ def test_bounded_scenes_are_not_touched():
     np.testing.assert_array_equal(spaces.shrinking("bounded", bounds, points), 1.0)
     np.testing.assert_array_equal(spaces.coordinate("bounded", bounds, points), points)
     np.testing.assert_array_equal(spaces.distance("bounded", bounds, points), points)
+
+
+def test_slopes_are_finite_where_points_are_worked_out_again():
+    random = np.random.default_rng(0)
+    origins = jnp.asarray(random.normal(size=(4096, 3)), jnp.float32)
+    directions = jnp.asarray(random.normal(size=(4096, 3)), jnp.float32)
+    away = np.exp(2 * random.normal(size=4096)).astype(np.float32)
+    corners = jnp.array([[-1.0, -1.1, -0.9], [1.0, 1.2, 1.1]])
+    bounds = spaces.SceneBounds(corners, jnp.array(0.1), jnp.array(100.0))
+
+    def place(number, distance):
+        points = origins[number] + distance[:, None] * directions[number]
+        unit = spaces.to_unit("unbounded", bounds, points)
+        return unit, spaces.shrinking("unbounded", bounds, points)
+
+    def total(distance):
+        unit, shrinking = map_halves(place, jnp.arange(4096), distance)
+        return jnp.sum(unit) + jnp.sum(shrinking)
+
+    assert np.isfinite(jax.jit(jax.grad(total))(jnp.asarray(away))).all()
