@@ -1,12 +1,12 @@
 """Runs that are kept in a file as they finish, so that an interrupted benchmark goes on there."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import measuring
+from training import run_folder
 
 
 class KeptRuns:
@@ -16,7 +16,7 @@ class KeptRuns:
         """Reads what an earlier, interrupted benchmark left."""
         self._path = Path(path)
         is_there = self._path.is_file()
-        self._done: dict[str, Any] = json.loads(self._path.read_text()) if is_there else {}
+        self._done: dict[str, Any] = run_folder.read_json(self._path) if is_there else {}
 
     def __getitem__(self, name: str) -> Any:
         return self._done[name]
@@ -36,4 +36,4 @@ class KeptRuns:
             self._done[names[seed]] = values
             print(f"{names[seed]}: {values}", flush=True)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self._done, indent=2) + "\n")
+        run_folder.write_json(self._path, self._done)

@@ -33,6 +33,8 @@ def train_seeds(
 
     Returns:
       Per seed the set-up, the last state and the metrics of the last step.
+    Raises:
+      ValueError: when a step was not finite, from which on nothing is learned.
     """
     known: dict[Any, Any] = {}
     for seed in seeds:
@@ -42,7 +44,10 @@ def train_seeds(
         for _ in range(0, job.train.num_steps, job.train.steps_per_call):
             state, metrics = step(state, setup.data, setup.run_key)
         # a call of several steps gives one row for each
-        yield setup, state, jax.tree.map(lambda rows: np.ravel(rows)[-1], metrics)
+        last = jax.tree.map(lambda rows: np.ravel(rows)[-1], metrics)
+        if metrics is None or not last.is_finite:
+            raise ValueError(f"seed {seed}: step {int(np.ravel(state.step)[0])} was not finite")
+        yield setup, state, last
 
 
 @dataclasses.dataclass

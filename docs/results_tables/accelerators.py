@@ -11,10 +11,9 @@ def gpu_table() -> str:
     steps = motion["steps mjx"]["g1"]["4096"]
     train = motion["train mjx, 4096 copies"]["g1"]
     at = {
-        size: row
+        row["log2_items"]: row
         for row in samplers["rows"]
         if row["sampler"] == "pyramid" and row["batch"] == 2**20
-        for size in [row["log2_items"]]
     }
     first = next(point for point in walk["curve"] if point[2] >= 0.95)
     rate = lego["rays_per_second_at_first"]
