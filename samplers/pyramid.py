@@ -14,11 +14,12 @@ Why it stays exact in float32:
 * Writing (`pyramid_write`) recomputes the parents of what was written from their children and
   never adds differences, so sums cannot drift, whatever happens to the weights.
 
-Form, by measurement on XLA:CPU: small batches pay for the number of kernels, about 7 us each, so a
+Form, by measurement. On XLA:CPU small batches pay for the number of kernels, about 7 us each, so a
 block is read by one gather and a level is one turn of a loop (unrolled, XLA would fuse the levels
 into one expression of exponential size) with one result, since each result is worked out by itself;
 `cumsum` and `sum` are slow along short axes, so running sums are unrolled. A block of 16 is a line
-of cache.
+of cache. On a GPU turns of a loop are what costs: there levels are one kernel each between
+optimisation barriers, and a draw inside a larger program takes a ninth of the time.
 
 Source: the sum tree of prioritised replay (Schaul et al. 2016) with wide blocks; the rules about
 fresh random bits and recomputed parents answer measured faults of float32 sum trees.
@@ -33,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from .base import check_mask, multiply_high, uniform_index
 from .codecs import decode, encode, leaf_dtype
-from .in_halves import map_halves
+from .in_halves import worked_out
 from .threefry import unrolled
 
 MIN_WEIGHT = 1e-30
@@ -237,14 +238,14 @@ def read_first(
 
     A write at the items handed back waits for this read, so it can work in place. XLA fuses a plain
     read into what uses it, possibly after the write, and then copies all leaves to make that right;
-    a loop stops it (see `in_halves`).
+    `worked_out` stops it.
     """
 
     def one_round(part: Int[Array, " half"]) -> tuple[Int[Array, " half"], Float[Array, " half"]]:
         value = read_fn(part)
         return part + (0.0 * value).astype(jnp.int32), value
 
-    return map_halves(one_round, index)
+    return worked_out(one_round, index)
 
 
 def num_words(pyramid: WeightPyramid) -> int:
@@ -275,8 +276,11 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
         return node, _pack(*choose_child(pyramid.sums, base, fraction, rest, fan))
 
     carry = jnp.zeros(words.shape[1], jnp.int32), jnp.zeros(words.shape[1], jnp.uint32)
-    if depth:
+    if jax.default_backend() == "cpu" and depth:
         carry = jax.lax.fori_loop(0, depth, choose_in_level, carry)
+    else:
+        for level in range(depth):
+            carry = jax.lax.optimization_barrier(choose_in_level(level, carry))
     node, fraction = _step_down(carry[0], carry[1], fan)
     if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
