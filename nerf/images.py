@@ -5,7 +5,9 @@ Chunk size and sample budget bound the memory, and because the image's size is a
 shape, every size runs the same program.
 """
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -73,6 +75,9 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
     views.
     """
 
+    # the grid guesses where walls are; packs go on until the field itself has hidden the rest
+    march = dataclasses.replace(config.marching, hidden_after=math.inf)
+
     @jax.jit
     def render_chunk(
         snapshot: FieldSnapshot,
@@ -88,7 +93,7 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
         rays = camera_rays(camera, jnp.zeros_like(pixel), xy)
         rendered = rendering.render_rays(
             functools.partial(fields.evaluate, config.field),
-            config.marching,
+            march,
             config.occupancy,
             snapshot.params,
             snapshot.grid,

@@ -19,6 +19,7 @@ candidates / 32 + budget * log).
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -36,6 +37,9 @@ from .spaces import SceneBounds
 _GROUP = 8
 """Candidates that are hidden together."""
 
+_DARKEST = 1e-12
+"""Least light that a cell is taken to let through."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MarchingConfig:
@@ -52,6 +56,11 @@ class MarchingConfig:
     hidden_after: float = 16.0
     """A march through contracted space ends where the grid has seen this much optical depth: what
     lies behind a wall would use up the budget and teach nothing."""
+    num_coarse: int = 0
+    """Densities looked at along each ray before its samples are placed where the field absorbs
+    light, see `importance`; 0: samples lie in even steps."""
+    uniform_fraction: float = 0.2
+    """Share of such samples that lies evenly over the occupied parts of the ray."""
     target_fill: float = 0.95
     """Share of the budget that the step controller aims at."""
 
@@ -300,10 +309,14 @@ def _hits_in_warp(config, grid_config, grid, bounds, rays, step, offset):
     hit = grid.occupied.at[cell].get(mode="promise_in_bounds") & (x < last)
     if space == "forward_facing":
         hit = hit & jnp.all((unit >= 0.0) & (unit <= 1.0), axis=-1)
+    if math.isinf(config.hidden_after):
+        return start, hit
     shrinking = spaces.shrinking(space, bounds, points.reshape(-1, 3)).reshape(hit.shape)
-    density = grid.density.at[cell].get(mode="promise_in_bounds") * shrinking
-    tau = jnp.where(hit, density, 0.0) * (spaces.slope(space, bounds, t) * step)
-    tau = jnp.sum(jnp.maximum(tau, 0.0).reshape(hit.shape[0], -1, _GROUP), axis=-1)
+    cell_width = spaces.cell_width(space, bounds, grid_config.resolution)
+    crossed = shrinking * spaces.slope(space, bounds, t) * (step / cell_width)
+    clearness = grid.clearness.at[cell].get(mode="promise_in_bounds")
+    tau = jnp.where(hit, -jnp.log(jnp.maximum(clearness, _DARKEST)) * crossed, 0.0)
+    tau = jnp.sum(tau.reshape(hit.shape[0], -1, _GROUP), axis=-1)
     is_seen = jnp.cumsum(tau, axis=-1) - tau <= config.hidden_after
     return start, hit & jnp.repeat(is_seen, _GROUP, axis=1)
 

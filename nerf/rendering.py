@@ -167,6 +167,19 @@ class _Progress(NamedTuple):
     moment: Float[Array, " rays"]
 
 
+def optical_depth(
+    density_fn: Callable[[Float[Array, "n 3"]], Float[Array, " n"]],
+    config: MarchingConfig,
+    bounds: SceneBounds,
+    rays: Rays,
+    samples: PackedSamples,
+) -> Float[Array, " n"]:
+    """Density times length of samples, by a function of points of the unit cube."""
+    unit, _, shrinking = _places(config, bounds, rays, samples)
+    density = density_fn(unit)
+    return samples.length * (density if shrinking is None else density * shrinking)
+
+
 def _evaluate(
     field_fn: FieldFn,
     config: MarchingConfig,
@@ -176,6 +189,15 @@ def _evaluate(
     samples: PackedSamples,
 ) -> FieldSample:
     """Evaluates the field at samples; density comes back per scene unit."""
+    unit, directions, shrinking = _places(config, bounds, rays, samples)
+    values = field_fn(params, unit, directions)
+    if shrinking is None:
+        return values
+    return values._replace(density=values.density * shrinking)
+
+
+def _places(config: MarchingConfig, bounds: SceneBounds, rays: Rays, samples: PackedSamples) -> Any:
+    """Where samples lie in the unit cube, from where they are seen, and how much space shrinks."""
 
     def place(ray, distance):
         directions = rays.directions[ray]
@@ -185,8 +207,4 @@ def _evaluate(
             return unit, directions, None
         return unit, directions, spaces.shrinking(config.space, bounds, points)
 
-    unit, directions, shrinking = in_halves(place, samples.ray, samples.distance)
-    values = field_fn(params, unit, directions)
-    if shrinking is None:
-        return values
-    return values._replace(density=values.density * shrinking)
+    return in_halves(place, samples.ray, samples.distance)

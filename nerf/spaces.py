@@ -85,6 +85,12 @@ def longest_march(space: SceneKind, bounds: SceneBounds) -> Float[Array, ""]:
     return far - near
 
 
+def cell_width(space: SceneKind, bounds: SceneBounds, resolution: int) -> Float[Array, ""]:
+    """Width of a cell of a grid over the cube, in x, which is shrunk length; contracted spaces."""
+    # the cube holds the box and as much again around it, or all of x beyond the nearest surface
+    return (2.0 if space == "unbounded" else 1.0) * knee(space, bounds) / resolution
+
+
 def shrinking(
     space: SceneKind, bounds: SceneBounds, points: Float[Array, "n 3"]
 ) -> Float[Array, " n"]:

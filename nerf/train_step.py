@@ -36,6 +36,7 @@ from scenes.rays import camera_rays
 from . import (
     depth,
     fields,
+    importance,
     losses,
     marching,
     occupancy,
@@ -250,6 +251,11 @@ def train_step(
         jax.random.split(key, 7)
     )
     shortest = marching.shortest_step(config.marching, data.bounds)
+    cell_width = None
+    if config.marching.space != "bounded":
+        cell_width = spaces.cell_width(
+            config.marching.space, data.bounds, config.occupancy.resolution
+        )
 
     draw = axis.from_first(sampler.sample(key_draw, state.sampler))
     pixels = data.pixels
@@ -288,9 +294,11 @@ def train_step(
             state.grid,
             data.bounds,
             jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), rays),
-            step=shortest if config.depth.is_guided else shortest * state.step_scale,
+            step=shortest if is_placed(config) else shortest * state.step_scale,
             offset=offset,
-            place_fn=_guide(config, march, axis.own_key(key_guide), data.bounds, known),
+            place_fn=_placing(
+                config, march, axis.own_key(key_guide), params, data.bounds, rays, turn, known
+            ),
         )
         rendered = jax.tree.map(lambda leaf: jnp.roll(leaf, -turn, axis=0), render.rays)
         rendered = view_corrections.recolor(config.corrections, params, view, rendered)
@@ -332,7 +340,9 @@ def train_step(
     )
     grid = jax.lax.cond(
         is_finite & (state.step % config.occupancy_every == config.occupancy_every - 1),
-        lambda grid: occupancy.update(config.occupancy, key_grid, grid, density, step=shortest),
+        lambda grid: occupancy.update(
+            config.occupancy, key_grid, grid, density, step=shortest, cell_width=cell_width
+        ),
         lambda grid: grid,
         state.grid,
     )
@@ -410,11 +420,30 @@ def _known_depth(config, data, view, xy, turn):
     return depth.Known(x=x, mask=mask)
 
 
-def _guide(config, march, key, bounds, known):
-    if not config.depth.is_guided:
+def is_placed(config: NerfConfig) -> bool:
+    """Whether samples are placed by what is known of a ray, not in even steps."""
+    return config.depth.is_guided or config.marching.num_coarse > 0
+
+
+def _placing(config, march, key, params, bounds, rays, turn, known):
+    """How samples are placed on rays, which are packed `turn` places later; None: evenly."""
+    if config.depth.is_guided:
+        return lambda candidates: depth.guided_samples(
+            config.depth, march, key, candidates, bounds, known
+        )
+    if not march.num_coarse:
         return None
-    return lambda candidates: depth.guided_samples(
-        config.depth, march, key, candidates, bounds, known
+    num_rays = rays.origins.shape[0]
+    packed = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), rays))
+    density = functools.partial(fields.density, config.field, jax.lax.stop_gradient(params))
+    return lambda candidates: importance.place(
+        march,
+        key,
+        candidates,
+        bounds,
+        functools.partial(rendering.optical_depth, density, march, bounds, packed),
+        num_coarse=march.num_coarse,
+        num_samples=max(1, march.budget // num_rays),
     )
 
 
@@ -451,8 +480,10 @@ def _slopes(move, share, rows, cols):
 
 
 def _next_step_scale(config, scale, needed):
-    if not config.depth.is_guided:
-        return marching.next_step_scale(config.marching, scale, needed)
-    # samples are placed, not marched: their typical width is what pictures should know
-    width = needed / config.marching.budget
-    return jnp.clip(width, 1.0, config.marching.max_step_scale)
+    if config.depth.is_guided:
+        # samples are placed, not marched: their typical width is what pictures should know
+        width = needed / config.marching.budget
+        return jnp.clip(width, 1.0, config.marching.max_step_scale)
+    if config.marching.num_coarse:
+        return jnp.ones_like(scale)
+    return marching.next_step_scale(config.marching, scale, needed)
