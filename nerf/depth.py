@@ -32,7 +32,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from samplers import depth_guided
 from samplers.depth_guided import DepthGuidedConfig, DepthGuidedState, RayQuery
 
-from . import marching
+from . import importance, marching
 from .marching import Candidates, MarchingConfig, PackedSamples
 from .spaces import SceneBounds
 
@@ -105,8 +105,13 @@ def guided_samples(
     candidates: Candidates,
     bounds: SceneBounds,
     known: Known,
+    edges: Float[Array, "rays edges"] | None = None,
 ) -> PackedSamples:
-    """Places the same number of samples on every ray, a share of them around its known depth."""
+    """Places the same number of samples on every ray, a share of them around its known depth.
+
+    Args:
+      edges: distribution of the others over what is occupied, see `importance`; None: even.
+    """
     num_rays = known.x.shape[0]
     settings = DepthGuidedConfig(
         num_samples=max(1, marching_config.budget // num_rays),
@@ -120,11 +125,11 @@ def guided_samples(
         depth=jnp.where(known.mask, depth, jnp.nan), sigma=jnp.full((num_rays,), config.width)
     )
     query = RayQuery(pixel=jnp.arange(num_rays), near=jnp.zeros((num_rays,)), far=occupied)
-    y = depth_guided.sample(settings, key, prior, query).items.t
-    middle = 0.5 * (y[:, 1:] + y[:, :-1])
-    ends = jnp.concatenate([jnp.zeros((num_rays, 1)), middle, occupied[:, None]], axis=1)
-    width = jnp.maximum(jnp.diff(ends, axis=1), 0.0)
-    return marching.place_on_occupied(marching_config, candidates, bounds, y, width)
+    if edges is None:
+        y = depth_guided.sample(settings, key, prior, query).items.t
+    else:
+        y = _guided_and_placed(settings, key, prior, query, known.mask, edges)
+    return marching.fill_occupied(marching_config, candidates, bounds, y)
 
 
 def loss(
@@ -177,6 +182,30 @@ def keypoints(
 ) -> Int[Array, " count"]:
     """Draws pixels with known depth, with replacement."""
     return depth_pixels[jax.random.randint(key, (count,), 0, depth_pixels.shape[0])]
+
+
+def _guided_and_placed(
+    settings: DepthGuidedConfig,
+    key: Key[Array, ""],
+    prior: DepthGuidedState,
+    query: RayQuery,
+    mask: Bool[Array, " rays"],
+    edges: Float[Array, "rays edges"],
+) -> Float[Array, "rays samples"]:
+    """Draws around the depth where it is known, and one anywhere; the others by `edges`."""
+    num, num_guided = settings.num_samples, settings.num_guided
+    key_guided, key_placed = jax.random.split(key)
+    around = dataclasses.replace(
+        settings, num_samples=num_guided + 1, guided_fraction=num_guided / (num_guided + 1)
+    )
+    guided = depth_guided.sample(around, key_guided, prior, query).items.t
+    num_placed = num - num_guided - 1
+    slot = jnp.arange(num)[None]
+    random = jax.random.uniform(key_placed, (mask.shape[0], num))
+    u = jnp.minimum((slot + random) / jnp.where(mask[:, None], max(num_placed, 1), num), 1.0)
+    placed = query.far[:, None] * importance.invert(edges, u)
+    guided = jnp.pad(guided, ((0, 0), (num_placed, 0)))
+    return jnp.sort(jnp.where(mask[:, None] & (slot >= num_placed), guided, placed), axis=1)
 
 
 def _per_ray(values: Array, ray: Array, num_rays: int) -> Array:

@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from scenes.cameras import Cameras
-from scenes.rays import camera_rays
+from scenes.rays import Rays, camera_rays
 
 from . import fields, marching, rendering, volume_rendering
 from .occupancy import OccupancyState
 from .spaces import SceneBounds
 from .train_step import NerfConfig
+from .volume_rendering import RenderedRays
 
 
 class RenderedImage(NamedTuple):
@@ -54,18 +55,32 @@ def snapshot(state) -> FieldSnapshot:
     return FieldSnapshot(params=state.params, grid=state.grid, step_scale=state.step_scale)
 
 
-def viewing_step(
-    config: NerfConfig, snapshot: FieldSnapshot, bounds: SceneBounds
-) -> Float[Array, ""]:
-    """Chooses the marching step of pictures.
+def render_rays(
+    config: NerfConfig, snapshot: FieldSnapshot, bounds: SceneBounds, rays: Rays
+) -> RenderedRays:
+    """Renders rays with finer samples than training had.
 
-    The shortest one in a bounded scene. Where most of a ray is never empty, the shortest would be
-    many times finer than anything the field was trained with, so there it is half of that.
+    Where training places samples, a picture has twice as many of them per ray. Otherwise it takes
+    the shortest step in a bounded scene; where most of a ray is never empty that would be many
+    times finer than anything the field was trained with, so there it is half of training's.
     """
-    shortest = marching.shortest_step(config.marching, bounds)
-    if config.marching.space == "bounded":
-        return shortest
-    return shortest * jnp.maximum(0.5 * snapshot.step_scale, 1.0)
+    march = config.marching
+    field = functools.partial(fields.evaluate, config.field)
+    shared = (config.occupancy, snapshot.params, snapshot.grid, bounds, rays)
+    if march.num_coarse:
+        return rendering.render_placed(
+            field,
+            functools.partial(fields.density, config.field),
+            march,
+            *shared,
+            num_samples=max(1, 2 * march.budget // config.rays_per_step),
+        )
+    step = marching.shortest_step(march, bounds)
+    if march.space != "bounded":
+        step = step * jnp.maximum(0.5 * snapshot.step_scale, 1.0)
+    # the grid guesses where walls are; packs go on until the field itself has hidden the rest
+    march = dataclasses.replace(march, hidden_after=math.inf)
+    return rendering.render_rays(field, march, *shared, step=step)
 
 
 def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> RenderImage:
@@ -74,9 +89,6 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
     The function compiles once, for every image size and scene. `cameras` may hold one or many
     views.
     """
-
-    # the grid guesses where walls are; packs go on until the field itself has hidden the rest
-    march = dataclasses.replace(config.marching, hidden_after=math.inf)
 
     @jax.jit
     def render_chunk(
@@ -91,16 +103,7 @@ def make_image_renderer(config: NerfConfig, *, rays_per_chunk: int = 16384) -> R
         pixel = jnp.minimum(first + jnp.arange(rays_per_chunk, dtype=jnp.int32), last)
         xy = jnp.stack([pixel % cols, pixel // cols], axis=-1).astype(jnp.float32) + 0.5
         rays = camera_rays(camera, jnp.zeros_like(pixel), xy)
-        rendered = rendering.render_rays(
-            functools.partial(fields.evaluate, config.field),
-            march,
-            config.occupancy,
-            snapshot.params,
-            snapshot.grid,
-            bounds,
-            rays,
-            step=viewing_step(config, snapshot, bounds),
-        )
+        rendered = render_rays(config, snapshot, bounds, rays)
         color = volume_rendering.over_background(rendered, background[None, :])
         return jnp.clip(color, 0.0, 1.0), rendered.opacity, rendered.depth
 

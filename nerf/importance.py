@@ -35,30 +35,41 @@ def place(
     bounds: SceneBounds,
     optical_depth_fn: DepthFn,
     *,
-    num_coarse: int,
     num_samples: int,
 ) -> PackedSamples:
     """Places `num_samples` samples on every ray.
 
     Args:
       key: of where in its part each one lies; None: in the middle, for pictures.
-      num_coarse: densities looked at per ray.
     Returns:
       rays * num_samples samples, ray after ray; those of rays with nothing occupied are not valid.
     """
+    key_look, key_place = (None, None) if key is None else jax.random.split(key)
+    edges = look(config, key_look, candidates, bounds, optical_depth_fn)
+    u = strata(key_place, edges.shape[0], num_samples)
     occupied = marching.num_samples(candidates) * candidates.step
-    key_coarse, key_fine = (None, None) if key is None else jax.random.split(key)
-    strata = _strata(key_coarse, occupied.shape[0], num_coarse)
-    width = jnp.broadcast_to(occupied[:, None] / num_coarse, strata.shape)
-    look = marching.place_on_occupied(config, candidates, bounds, occupied[:, None] * strata, width)
-    depth = optical_depth_fn(jax.lax.stop_gradient(look)).reshape(strata.shape)
-    edges = jax.lax.stop_gradient(cumulative(absorbed(depth), config.uniform_fraction))
-    y = occupied[:, None] * invert(edges, _strata(key_fine, occupied.shape[0], num_samples))
-    middle = 0.5 * (y[:, 1:] + y[:, :-1])
-    ends = jnp.concatenate([jnp.zeros_like(y[:, :1]), middle, occupied[:, None]], axis=1)
-    return marching.place_on_occupied(
-        config, candidates, bounds, y, jnp.maximum(jnp.diff(ends, axis=1), 0.0)
-    )
+    y = occupied[:, None] * invert(edges, u)
+    return marching.fill_occupied(config, candidates, bounds, y)
+
+
+def look(
+    config: MarchingConfig,
+    key: Key[Array, ""] | None,
+    candidates: Candidates,
+    bounds: SceneBounds,
+    optical_depth_fn: DepthFn,
+) -> Float[Array, "rays edges"]:
+    """Looks at `num_coarse` densities of every ray and gives the distribution of its samples.
+
+    Returns:
+      The distribution at the edges of the strata, see `cumulative`.
+    """
+    occupied = (marching.num_samples(candidates) * candidates.step)[:, None]
+    y = occupied * strata(key, occupied.shape[0], config.num_coarse)
+    width = jnp.broadcast_to(occupied / config.num_coarse, y.shape)
+    coarse = marching.place_on_occupied(config, candidates, bounds, y, width)
+    depth = optical_depth_fn(jax.lax.stop_gradient(coarse)).reshape(y.shape)
+    return jax.lax.stop_gradient(cumulative(absorbed(depth), config.uniform_fraction))
 
 
 def absorbed(depth: Float[Array, "rays coarse"]) -> Float[Array, "rays coarse"]:
@@ -97,10 +108,10 @@ def invert(
     return (stratum + jnp.clip((u - low) / jnp.maximum(high - low, 1e-9), 0.0, 1.0)) / num
 
 
-def _strata(
+def strata(
     key: Key[Array, ""] | None, num_rays: int, num_strata: int
 ) -> Float[Array, "rays strata"]:
-    """One place in each of equal parts of [0, 1): random, or the middle without a key."""
+    """Takes one place in each of equal parts of [0, 1): random, or the middle without a key."""
     shape = (num_rays, num_strata)
     inside = jnp.full(shape, 0.5) if key is None else jax.random.uniform(key, shape)
     return (jnp.arange(num_strata)[None] + inside) / num_strata

@@ -253,6 +253,24 @@ def place_on_occupied(
     return _measured(config, bounds, ray, place, width.reshape(-1), (count > 0)[ray])
 
 
+def fill_occupied(
+    config: MarchingConfig,
+    candidates: Candidates,
+    bounds: SceneBounds,
+    y: Float[Array, "rays samples"],
+) -> PackedSamples:
+    """Makes samples whose intervals meet halfway between them and fill what is occupied.
+
+    Args and returns: those of `place_on_occupied`.
+    """
+    occupied = (num_samples(candidates) * candidates.step)[:, None]
+    middle = 0.5 * (y[:, 1:] + y[:, :-1])
+    ends = jnp.concatenate([jnp.zeros_like(occupied), middle, occupied], axis=1)
+    return place_on_occupied(
+        config, candidates, bounds, y, jnp.maximum(jnp.diff(ends, axis=1), 0.0)
+    )
+
+
 def shortest_step(config: MarchingConfig, bounds: SceneBounds) -> Float[Array, ""]:
     """Finds the shortest step with which every march fits num_candidates."""
     return spaces.longest_march(config.space, bounds) / config.num_candidates

@@ -5,6 +5,7 @@ one pack, rays that do not fit are reported. `render_rays` is for looking: it ta
 the rays need, so nothing is left out, in memory that does not depend on the scene or the image.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from samplers.in_halves import in_halves
 from scenes.rays import Rays
 
-from . import marching, spaces, volume_rendering
+from . import importance, marching, spaces, volume_rendering
 from .fields import FieldSample
 from .marching import Candidates, MarchingConfig, PackedSamples
 from .occupancy import OccupancyConfig, OccupancyState
@@ -156,6 +157,58 @@ def render_rays(
         opacity=end.opacity,
         depth=jnp.where(seen, end.moment / jnp.where(seen, end.opacity, 1.0), 0.0),
     )
+
+
+def render_placed(
+    field_fn: FieldFn,
+    density_fn: Callable[[Any, Float[Array, "n 3"]], Float[Array, " n"]],
+    config: MarchingConfig,
+    grid_config: OccupancyConfig,
+    params: Any,
+    grid: OccupancyState,
+    bounds: SceneBounds,
+    rays: Rays,
+    *,
+    num_samples: int,
+) -> RenderedRays:
+    """Renders rays with samples where the field absorbs light, see `importance`, for looking.
+
+    Rays are taken in blocks of as many as the sample budget holds.
+    """
+    num_rays = rays.origins.shape[0]
+    block = min(max(1, config.budget // num_samples), num_rays)
+    step = marching.shortest_step(config, bounds)
+
+    def render(rays):
+        depth_fn = functools.partial(
+            optical_depth, functools.partial(density_fn, params), config, bounds, rays
+        )
+        return render_packed(
+            field_fn,
+            config,
+            grid_config,
+            params,
+            grid,
+            bounds,
+            rays,
+            step=step,
+            offset=jnp.full((block,), 0.5),
+            place_fn=lambda candidates: importance.place(
+                config,
+                None,
+                candidates,
+                bounds,
+                depth_fn,
+                num_samples=num_samples,
+            ),
+        ).rays
+
+    padding = -num_rays % block
+    blocks = jax.tree.map(
+        lambda leaf: jnp.pad(leaf, ((0, padding), (0, 0)), "edge").reshape(-1, block, 3), rays
+    )
+    rendered = jax.lax.map(render, blocks)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rays], rendered)
 
 
 class _Progress(NamedTuple):

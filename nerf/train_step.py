@@ -427,24 +427,27 @@ def is_placed(config: NerfConfig) -> bool:
 
 def _placing(config, march, key, params, bounds, rays, turn, known):
     """How samples are placed on rays, which are packed `turn` places later; None: evenly."""
-    if config.depth.is_guided:
-        return lambda candidates: depth.guided_samples(
-            config.depth, march, key, candidates, bounds, known
-        )
-    if not march.num_coarse:
+    if not is_placed(config):
         return None
-    num_rays = rays.origins.shape[0]
+    key_look, key_place = jax.random.split(key)
     packed = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), rays))
     density = functools.partial(fields.density, config.field, jax.lax.stop_gradient(params))
-    return lambda candidates: importance.place(
-        march,
-        key,
-        candidates,
-        bounds,
-        functools.partial(rendering.optical_depth, density, march, bounds, packed),
-        num_coarse=march.num_coarse,
-        num_samples=max(1, march.budget // num_rays),
-    )
+    depth_fn = functools.partial(rendering.optical_depth, density, march, bounds, packed)
+    num_samples = max(1, march.budget // rays.origins.shape[0])
+
+    def place(candidates):
+        if not config.depth.is_guided:
+            return importance.place(
+                march, key, candidates, bounds, depth_fn, num_samples=num_samples
+            )
+        edges = None
+        if march.num_coarse:
+            edges = importance.look(march, key_look, candidates, bounds, depth_fn)
+        return depth.guided_samples(
+            config.depth, march, key_place, candidates, bounds, known, edges
+        )
+
+    return place
 
 
 def _target(pixels, view, xy, behind, is_moving):

@@ -52,14 +52,27 @@ def test_occupied_length_is_counted_candidate_by_candidate(candidates):
         np.testing.assert_allclose(found[ray], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("is_looked_at", [False, True])
 @pytest.mark.parametrize("shape", ["interval", "normal"])
-def test_guided_samples_tile_the_occupied_ray_and_gather_at_the_depth(candidates, shape):
+def test_guided_samples_tile_the_occupied_ray_and_gather_at_the_depth(
+    candidates, shape, is_looked_at
+):
     config = DepthConfig(is_guided=True, shape=shape, width=0.1)
     places = [occupied_places(candidates, ray) for ray in range(NUM_RAYS)]
     target = np.array([p[len(p) // 2] if len(p) else 1.0 for p in places], np.float32)
     mask = np.arange(NUM_RAYS) % 4 != 0
     known = Known(x=jnp.asarray(np.where(mask, target, 0.0)), mask=jnp.asarray(mask))
-    samples = depth.guided_samples(config, MARCHING, jax.random.key(0), candidates, BOUNDS, known)
+    # the look found everything in the last eighth of each ray
+    edges = jnp.tile(jnp.array([0, 1, 2, 3, 4, 5, 6, 7, 16]) / 16, (NUM_RAYS, 1))
+    samples = depth.guided_samples(
+        config,
+        MARCHING,
+        jax.random.key(0),
+        candidates,
+        BOUNDS,
+        known,
+        edges if is_looked_at else None,
+    )
     ray = np.asarray(samples.ray).reshape(NUM_RAYS, NUM_SAMPLES)
     np.testing.assert_array_equal(ray, np.arange(NUM_RAYS)[:, None].repeat(NUM_SAMPLES, 1))
     place = np.asarray(samples.place).reshape(ray.shape)
@@ -72,6 +85,8 @@ def test_guided_samples_tile_the_occupied_ray_and_gather_at_the_depth(candidates
             assert gap.max() < 0.0301  # in an occupied interval
     near = (np.abs(place - target[:, None]) < 0.25).mean(axis=1)
     assert near[mask & (near > 0)].mean() > near[~mask].mean() + 0.2
+    late = [(place[r] > np.quantile(places[r], 7 / 8)).mean() for r in range(0, NUM_RAYS, 4)]
+    np.testing.assert_allclose(np.mean(late), 9 / 16 if is_looked_at else 1 / 8, atol=0.06)
     assert not bool(np.asarray(samples.valid).reshape(ray.shape)[3].any())
 
 

@@ -34,9 +34,7 @@ def candidates(grid):
 @functools.partial(jax.jit, static_argnames="density_fn")
 def placed(key, grid, density_fn=slab):
     depth = functools.partial(rendering.optical_depth, density_fn, CONFIG, BOUNDS, RAYS)
-    return importance.place(
-        CONFIG, key, candidates(grid), BOUNDS, depth, num_coarse=32, num_samples=32
-    )
+    return importance.place(CONFIG, key, candidates(grid), BOUNDS, depth, num_samples=32)
 
 
 def test_the_distribution_is_inverted_as_numpy_interpolates():
@@ -99,9 +97,7 @@ def test_surfaces_are_found_more_exactly_than_by_even_steps():
 
     def place(found):
         depth = functools.partial(rendering.optical_depth, slab, CONFIG, BOUNDS, RAYS)
-        return importance.place(
-            CONFIG, jax.random.key(2), found, BOUNDS, depth, num_coarse=32, num_samples=32
-        )
+        return importance.place(CONFIG, jax.random.key(2), found, BOUNDS, depth, num_samples=32)
 
     shortest = marching.shortest_step(CONFIG, BOUNDS)
     # even steps of the same number of samples per ray

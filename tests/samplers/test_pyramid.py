@@ -173,7 +173,8 @@ def test_the_form_for_accelerators_draws_and_writes_the_same(monkeypatch, leaf_f
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     text = str(jax.make_jaxpr(lambda tree, key: step(tree, key))(tree, jax.random.key(1)))
     unrolled = jax.jit(lambda tree, key: step(tree, key))(tree, jax.random.key(1))
-    assert "optimization_barrier" in text and "scan" not in text
+    assert "optimization_barrier" in text
+    assert "scan" not in text
     jax.tree.map(np.testing.assert_array_equal, looped, unrolled)
 
 
