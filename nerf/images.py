@@ -5,9 +5,7 @@ Chunk size and sample budget bound the memory, and because the image's size is a
 shape, every size runs the same program.
 """
 
-import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -78,8 +76,6 @@ def render_rays(
     step = marching.shortest_step(march, bounds)
     if march.space != "bounded":
         step = step * jnp.maximum(0.5 * snapshot.step_scale, 1.0)
-    # the grid guesses where walls are; packs go on until the field itself has hidden the rest
-    march = dataclasses.replace(march, hidden_after=math.inf)
     return rendering.render_rays(field, march, *shared, step=step)
 
 

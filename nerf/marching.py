@@ -19,7 +19,6 @@ candidates / 32 + budget * log).
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax
@@ -34,12 +33,6 @@ from . import occupancy, spaces
 from .occupancy import OccupancyConfig, OccupancyState
 from .spaces import SceneBounds
 
-_GROUP = 8
-"""Candidates that are hidden together."""
-
-_DARKEST = 1e-12
-"""Least light that a cell is taken to let through."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MarchingConfig:
@@ -53,9 +46,6 @@ class MarchingConfig:
     """Longest march, in steps; a multiple of 32."""
     max_step_scale: float = 16.0
     """How far a step may be widened when the samples do not fit the budget."""
-    hidden_after: float = 16.0
-    """A march through contracted space ends where the grid has seen this much optical depth: what
-    lies behind a wall would use up the budget and teach nothing."""
     num_coarse: int = 0
     """Densities looked at along each ray before its samples are placed where the field absorbs
     light, see `importance`; 0: samples lie in even steps."""
@@ -72,8 +62,11 @@ class MarchingConfig:
             raise ValueError(
                 f"num_candidates must be a positive multiple of 32, got {self.num_candidates}"
             )
-        if not self.hidden_after > 0.0:
-            raise ValueError(f"hidden_after must be positive, got {self.hidden_after}")
+        if self.num_coarse < 0 or not 0.0 < self.uniform_fraction <= 1.0:
+            raise ValueError(
+                "num_coarse must not be negative and uniform_fraction inside (0, 1], "
+                f"got {self.num_coarse} and {self.uniform_fraction}"
+            )
         if self.max_step_scale < 1.0 or not 0.0 < self.target_fill <= 1.0:
             raise ValueError(
                 "max_step_scale must be at least 1 and target_fill inside (0, 1], "
@@ -327,16 +320,7 @@ def _hits_in_warp(config, grid_config, grid, bounds, rays, step, offset):
     hit = grid.occupied.at[cell].get(mode="promise_in_bounds") & (x < last)
     if space == "forward_facing":
         hit = hit & jnp.all((unit >= 0.0) & (unit <= 1.0), axis=-1)
-    if math.isinf(config.hidden_after):
-        return start, hit
-    shrinking = spaces.shrinking(space, bounds, points.reshape(-1, 3)).reshape(hit.shape)
-    cell_width = spaces.cell_width(space, bounds, grid_config.resolution)
-    crossed = shrinking * spaces.slope(space, bounds, t) * (step / cell_width)
-    clearness = grid.clearness.at[cell].get(mode="promise_in_bounds")
-    tau = jnp.where(hit, -jnp.log(jnp.maximum(clearness, _DARKEST)) * crossed, 0.0)
-    tau = jnp.sum(tau.reshape(hit.shape[0], -1, _GROUP), axis=-1)
-    is_seen = jnp.cumsum(tau, axis=-1) - tau <= config.hidden_after
-    return start, hit & jnp.repeat(is_seen, _GROUP, axis=1)
+    return start, hit
 
 
 def _samples(config, candidates, bounds, number, valid):

@@ -3,9 +3,7 @@
 Notation: the box [low, high] is cut into resolution^3 cells; `density` holds a decaying maximum of
 the field's density per cell, in 1 / scene unit, -1 where a cell was never looked at. A cell is
 occupied when a marching step of length `step` through it would be at least `threshold` opaque, or
-when it was never looked at. `clearness` is a moving average of the light that one crossing of the
-cell lets through, 1 where a cell was never looked at: a maximum says where something may be, it
-must not say that nothing passes.
+when it was never looked at.
 
 Cells are visited in a fixed, scattered order: each update evaluates the next `cells_per_update` of
 them at a random point inside, so every cell is refreshed once per sweep, exactly, at a constant
@@ -35,19 +33,17 @@ class OccupancyConfig:
     """Opacity of one marching step above which a cell counts as occupied."""
     decay: float = 0.7
     """Factor on the remembered density each time a cell is visited."""
-    clearness_decay: float = 0.5
-    """Share of the old value in the average of what a cell lets through."""
     cells_per_update: int = 65536
 
     def __post_init__(self):
         """Refuses impossible settings."""
         if not 2 <= self.resolution <= 1024:
             raise ValueError(f"occupancy resolution must be 2 to 1024, got {self.resolution}")
-        for name in ("threshold", "decay", "clearness_decay"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise ValueError(
-                    f"occupancy {name} must lie inside (0, 1), got {getattr(self, name)}"
-                )
+        if not 0.0 < self.threshold < 1.0 or not 0.0 < self.decay < 1.0:
+            raise ValueError(
+                "occupancy threshold and decay must lie inside (0, 1), "
+                f"got {self.threshold} and {self.decay}"
+            )
         if self.cells_per_update < 1:
             raise ValueError(f"cells_per_update must be at least 1, got {self.cells_per_update}")
 
@@ -61,7 +57,6 @@ class OccupancyState(NamedTuple):
     """What is known of each cell, in C order of (x, y, z)."""
 
     density: Float[Array, " cells"]
-    clearness: Float[Array, " cells"]
     occupied: Bool[Array, " cells"]
     cursor: Int[Array, ""]
 
@@ -70,7 +65,6 @@ def init(config: OccupancyConfig) -> OccupancyState:
     """Starts with every cell unknown, hence occupied."""
     return OccupancyState(
         density=jnp.full((config.num_cells,), -1.0),
-        clearness=jnp.ones((config.num_cells,)),
         occupied=jnp.ones((config.num_cells,), bool),
         cursor=jnp.zeros((), jnp.int32),
     )
@@ -101,15 +95,12 @@ def update(
     density_fn: Callable[[Float[Array, "n 3"]], Float[Array, " n"]],
     *,
     step: Float[Array, ""] | float,
-    cell_width: Float[Array, ""] | float | None = None,
 ) -> OccupancyState:
     """Refreshes the next cells of the sweep and decides again which cells are occupied.
 
     Args:
       density_fn: density at points of the unit cube, per scene unit.
       step: length of the shortest marching step, in scene units.
-      cell_width: length of one crossing of a cell, in the same units; None: `clearness` is not
-        needed and stays as it is.
     Bad input: a non-finite density counts as infinite, so the cell stays occupied and the fault
     stays visible.
     """
@@ -132,11 +123,6 @@ def update(
     density = state.density.at[visited].set(
         jnp.maximum(jnp.maximum(config.decay * old, 0.0), fresh)
     )
-    clearness = state.clearness
-    if cell_width is not None:
-        share = jnp.where(old < 0.0, 0.0, config.clearness_decay)
-        let_through = share * clearness[visited] + (1.0 - share) * jnp.exp(-fresh * cell_width)
-        clearness = clearness.at[visited].set(let_through)
     # the decisive density is never above the mean, so a scene of thin fog is not emptied at once
     known = density >= 0.0
     finite = jnp.where(known & jnp.isfinite(density), density, 0.0)
@@ -145,7 +131,6 @@ def update(
     cursor = state.cursor + count
     return OccupancyState(
         density=density,
-        clearness=clearness,
         occupied=~known | (density >= decisive),
         cursor=jnp.where(cursor >= num_cells, cursor - num_cells, cursor),
     )

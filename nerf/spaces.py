@@ -68,27 +68,12 @@ def distance(
     return jnp.where(x <= c, x, jnp.minimum(beyond, bounds.far))
 
 
-def slope(
-    space: SceneKind, bounds: SceneBounds, t: Float[Array, "*batch"]
-) -> Float[Array, "*batch"]:
-    """Distance per marching coordinate at distances t."""
-    if space == "bounded":
-        return jnp.ones_like(t)
-    return jnp.square(jnp.maximum(t / knee(space, bounds), 1.0))
-
-
 def longest_march(space: SceneKind, bounds: SceneBounds) -> Float[Array, ""]:
     """Length of the longest march, in x."""
     if space == "bounded":
         return jnp.linalg.norm(bounds.aabb[1] - bounds.aabb[0])
     near, far = (coordinate(space, bounds, end) for end in (bounds.near, bounds.far))
     return far - near
-
-
-def cell_width(space: SceneKind, bounds: SceneBounds, resolution: int) -> Float[Array, ""]:
-    """Width of a cell of a grid over the cube, in x, which is shrunk length; contracted spaces."""
-    # the cube holds the box and as much again around it, or all of x beyond the nearest surface
-    return (2.0 if space == "unbounded" else 1.0) * knee(space, bounds) / resolution
 
 
 def shrinking(

@@ -251,11 +251,6 @@ def train_step(
         jax.random.split(key, 7)
     )
     shortest = marching.shortest_step(config.marching, data.bounds)
-    cell_width = None
-    if config.marching.space != "bounded":
-        cell_width = spaces.cell_width(
-            config.marching.space, data.bounds, config.occupancy.resolution
-        )
 
     draw = axis.from_first(sampler.sample(key_draw, state.sampler))
     pixels = data.pixels
@@ -340,9 +335,7 @@ def train_step(
     )
     grid = jax.lax.cond(
         is_finite & (state.step % config.occupancy_every == config.occupancy_every - 1),
-        lambda grid: occupancy.update(
-            config.occupancy, key_grid, grid, density, step=shortest, cell_width=cell_width
-        ),
+        lambda grid: occupancy.update(config.occupancy, key_grid, grid, density, step=shortest),
         lambda grid: grid,
         state.grid,
     )
