@@ -92,9 +92,9 @@ class NerfConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         num_rays = self.rays_per_step + self.depth.keypoint_rays
-        if self.depth.is_guided and self.marching.budget < 4 * num_rays:
+        if is_placed(self) and self.marching.budget < 4 * num_rays:
             raise ValueError(
-                "depth-guided samples need a marching budget of at least 4 per ray, "
+                "samples that are placed need a marching budget of at least 4 per ray, "
                 f"got {self.marching.budget} for {num_rays} rays"
             )
 
@@ -414,7 +414,7 @@ def _known_depth(config, data, view, xy, turn):
 
 
 def is_placed(config: NerfConfig) -> bool:
-    """Whether samples are placed by what is known of a ray, not in even steps."""
+    """Says whether samples are placed by what is known of a ray, not in even steps."""
     return config.depth.is_guided or config.marching.num_coarse > 0
 
 
