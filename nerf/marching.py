@@ -51,6 +51,9 @@ class MarchingConfig:
     light, see `importance`; 0: samples lie in even steps."""
     uniform_fraction: float = 0.2
     """Share of such samples that lies evenly over the occupied parts of the ray."""
+    near_gradients: float = 0.0
+    """Distance, in widths of an unbounded scene's box, within which the slopes of samples are made
+    smaller by the square of their distance, see `rendering.scale_gradients`; 0: none are."""
     target_fill: float = 0.95
     """Share of the budget that the step controller aims at."""
 
@@ -67,6 +70,8 @@ class MarchingConfig:
                 "num_coarse must not be negative and uniform_fraction inside (0, 1], "
                 f"got {self.num_coarse} and {self.uniform_fraction}"
             )
+        if not self.near_gradients >= 0.0:
+            raise ValueError(f"near_gradients must not be negative, got {self.near_gradients}")
         if self.max_step_scale < 1.0 or not 0.0 < self.target_fill <= 1.0:
             raise ValueError(
                 "max_step_scale must be at least 1 and target_fill inside (0, 1], "

@@ -8,7 +8,8 @@ import pytest
 
 from nerf import fields, images, marching, occupancy, rendering, train_step
 from nerf.fields import FieldSample
-from scenes.rays import view_rays
+from nerf.spaces import SceneBounds
+from scenes.rays import Rays, view_rays
 from tests.variants import count_compilations
 
 from .conftest import TINY
@@ -64,6 +65,63 @@ def test_the_number_of_packs_does_not_change_the_image(data, rays, grid):
     small, _ = render(fog, 100, data, rays, grid)
     for a, b in zip(large, small, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.parametrize("budget", [100, 4096])
+def test_placed_fog_follows_beer_lambert_whatever_the_blocks(data, rays, grid, budget):
+    config = dataclasses.replace(TINY.marching, budget=budget, num_coarse=8)
+    fn = functools.partial(
+        rendering.render_placed,
+        fog,
+        lambda params, unit: jnp.full(unit.shape[0], DENSITY),
+        config,
+        TINY.occupancy,
+        {},
+        num_samples=24,
+    )
+    rendered = jax.jit(fn)(grid, data.bounds, rays)
+    exact = 1 - np.exp(-DENSITY * chords(data, rays))
+    step = float(marching.shortest_step(config, data.bounds))
+    assert np.max(np.abs(rendered.opacity - exact)) < DENSITY * step
+    color = np.asarray(rendered.opacity)[:, None] * np.array([COLOR])
+    np.testing.assert_allclose(rendered.color, color, atol=1e-5)
+
+
+def test_scaled_gradients_leave_values_alone():
+    share = jnp.array([0.0, 0.25, 1.0])
+    values = FieldSample(jnp.array([1.0, 2.0, 3.0]), jnp.full((3, 3), 0.5))
+    found, pull = jax.vjp(lambda values: rendering.scale_gradients(values, share), values)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, values)
+    (slopes,) = pull(jax.tree.map(jnp.ones_like, values))
+    np.testing.assert_allclose(slopes.density, share)
+    np.testing.assert_allclose(slopes.color, jnp.tile(share[:, None], (1, 3)))
+
+
+def test_what_is_near_a_camera_learns_by_the_square_of_its_distance(grid):
+    bounds = SceneBounds(jnp.array([[-1.0] * 3, [1.0] * 3]), jnp.asarray(0.0), jnp.asarray(10.0))
+    rays = Rays(jnp.zeros((4, 3)), jnp.tile(jnp.array([[0.0, 0.6, 0.8]]), (4, 1)))
+
+    def slopes(near_gradients):
+        config = dataclasses.replace(
+            TINY.marching, space="unbounded", budget=512, near_gradients=near_gradients
+        )
+        step = marching.shortest_step(config, bounds)
+
+        def seen(extra):
+            def field(extra, unit, directions):
+                return FieldSample(0.01 + extra, jnp.full((512, 3), 0.5))
+
+            shared = (field, config, TINY.occupancy, extra, grid, bounds, rays)
+            render = rendering.render_packed(*shared, step=step, offset=jnp.full(4, 0.5))
+            return jnp.sum(render.rays.color), render.samples
+
+        slope, samples = jax.grad(seen, has_aux=True)(jnp.zeros(512))
+        return np.where(samples.valid, slope, 0.0), np.asarray(samples.distance)
+
+    (scaled, distance), (plain, _) = slopes(0.5), slopes(0.0)
+    # the box is 2 wide: slopes are whole from a distance of 1 on
+    np.testing.assert_allclose(scaled, plain * np.minimum(distance**2, 1.0), atol=1e-6)
+    assert np.any(plain[distance < 0.5])
 
 
 @pytest.fixture(scope="module")
