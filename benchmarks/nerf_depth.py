@@ -10,6 +10,7 @@ Runs are kept in --partial as they finish, so an interrupted benchmark goes on w
 """
 
 import argparse
+import dataclasses
 import functools
 import statistics
 from pathlib import Path
@@ -55,27 +56,26 @@ def _runs(
 ) -> list[dict[str, float]]:
     """Trains one preset with several seeds, compiling once."""
     from benchmarks.nerf_training import train_seeds
-    from nerf import depth, images
-    from nerf.marching import MarchingConfig
-    from nerf.train_step import NerfConfig
+    from nerf import images
     from scenes import metrics, posed_images
-    from training import nerf_setup
-    from training.nerf_config import NerfJob, SceneConfig
+    from training import nerf_options, nerf_setup
+    from training.nerf_command import NerfCommand
     from training.nerf_evaluation import Evaluator
 
-    job = NerfJob(
-        scene=SceneConfig(
-            data=asked["data"], downscale=asked["downscale"], train_views=views, with_depth=True
-        ),
-        train=NerfConfig(
-            depth=depth.PRESETS[preset],
-            marching=MarchingConfig(budget=asked["budget"]),
-            rays_per_step=asked["rays"],
-            opaque_background=asked["behind"],
-            num_steps=asked["steps"],
-        ),
+    sets = [f"rays_per_step={asked['rays']}", f"marching.budget={asked['budget']}"]
+    if asked["behind"] is not None:
+        sets.append(f"opaque_background={asked['behind']}")
+    command = NerfCommand(
+        data=asked["data"],
+        steps=asked["steps"],
+        downscale=asked["downscale"],
+        views=views,
+        depth=preset,
+        set_=tuple(sets),
     )
-    scene = nerf_setup.load(job.scene)
+    config = dataclasses.replace(nerf_options.scene_config(command), with_depth=True)
+    scene = nerf_setup.load(config)
+    job = dataclasses.replace(nerf_options.build(command, scene.train.kind), scene=config)
     scale, results = posed_images.world_scale(scene), []
     for setup, state, _ in train_seeds(job, scene, seeds):
         rows = []
