@@ -20,22 +20,16 @@ def train_config(preset: PresetName, kind: SceneKind = "bounded") -> NerfConfig:
 
     "cpu" is made for minutes on two cores; "gpu" is the recipe of Mueller et al. 2022 as
     published comparisons run it: 20,000 steps of 2^18 samples. In photographs most of a ray is
-    never empty, so there samples are placed where the field absorbs light, and on CPU rays are
-    fewer and have more samples each. Cameras among the things they see learn less from what is
-    near them.
+    never empty, so on CPU their rays are fewer and have more samples each. In unbounded scenes
+    samples are placed where the field absorbs light, and what is near a camera learns less.
     """
     config = NerfConfig() if preset == "cpu" else _gpu()
-    if kind == "bounded":
-        return config
-    return dataclasses.replace(
-        config,
-        rays_per_step=1024 if preset == "cpu" else config.rays_per_step,
-        marching=dataclasses.replace(
-            config.marching,
-            num_coarse=32,
-            near_gradients=0.5 if kind == "unbounded" else 0.0,
-        ),
-    )
+    if kind != "bounded" and preset == "cpu":
+        config = dataclasses.replace(config, rays_per_step=1024)
+    if kind == "unbounded":
+        marching = dataclasses.replace(config.marching, num_coarse=32, near_gradients=0.5)
+        config = dataclasses.replace(config, marching=marching)
+    return config
 
 
 def _gpu() -> NerfConfig:
