@@ -34,7 +34,7 @@ class CorrectionConfig:
     poses: bool = False
     color_rate: float = 0.1
     """Learning rate over that of the field."""
-    pose_rate: float = 0.03
+    pose_rate: float = 0.003
     """Learning rate over that of the field, of radians and of widths of the scene's box."""
     color_decay: float = 1e-3
     """Weight of the mean squared correction of the colours in the loss."""
