@@ -23,6 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "none": (),
     "colors": ("corrections.colors=true",),
     "poses": ("corrections.poses=true",),
+    "poses_tenfold": ("corrections.poses=true", "corrections.pose_rate=0.03"),
     "both": ("corrections.colors=true", "corrections.poses=true"),
 }
 QUANTITIES = ("psnr", "psnr_color_fitted", "ssim")

@@ -1,8 +1,9 @@
 """From rays to colours: march, evaluate the field, composite.
 
-Two ways through the same three steps. `render_packed` is the differentiable one of the train step:
-one pack, rays that do not fit are reported. `render_rays` is for looking: it takes as many packs as
-the rays need, so nothing is left out, in memory that does not depend on the scene or the image.
+Three ways through the same three steps. `render_packed` is the differentiable one of the train
+step: one pack, rays that do not fit are reported. Two are for looking, in memory that does not
+depend on the scene or the image: `render_rays` marches on, pack after pack, so nothing is left out;
+`render_placed` gives every ray the same number of samples, where the field absorbs light.
 """
 
 import functools
@@ -198,12 +199,7 @@ def render_placed(
             step=step,
             offset=jnp.full((block,), 0.5),
             place_fn=lambda candidates: importance.place(
-                config,
-                None,
-                candidates,
-                bounds,
-                depth_fn,
-                num_samples=num_samples,
+                config, None, candidates, bounds, depth_fn, num_samples=num_samples
             ),
         ).rays
 

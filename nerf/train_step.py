@@ -422,7 +422,6 @@ def _placing(config, march, key, params, bounds, rays, turn, known):
     """How samples are placed on rays, which are packed `turn` places later; None: evenly."""
     if not is_placed(config):
         return None
-    key_look, key_place = jax.random.split(key)
     packed = jax.lax.stop_gradient(jax.tree.map(lambda leaf: jnp.roll(leaf, turn, axis=0), rays))
     density = functools.partial(fields.density, config.field, jax.lax.stop_gradient(params))
     depth_fn = functools.partial(rendering.optical_depth, density, march, bounds, packed)
@@ -433,6 +432,7 @@ def _placing(config, march, key, params, bounds, rays, turn, known):
             return importance.place(
                 march, key, candidates, bounds, depth_fn, num_samples=num_samples
             )
+        key_look, key_place = jax.random.split(key)
         edges = None
         if march.num_coarse:
             edges = importance.look(march, key_look, candidates, bounds, depth_fn)

@@ -69,39 +69,4 @@ def gpu_table() -> str:
     return f"{table}\n\n" + "\n".join(notes)
 
 
-def gpu_peers_table() -> str:
-    """Other ways to draw on a GPU, and what its loops cost the pyramid."""
-    found = cells.read("samplers_peers_gpu")
-    rows = [
-        [
-            row["sampler"],
-            f"2^{row['log2_items']}",
-            str(row["batch"]),
-            *(cells.short(row[f"{part}_milliseconds"]) for part in ("draw", "update", "step")),
-            "" if row["draws_are_correct"] else "**wrong**",
-        ]
-        for row in found["rows"]
-    ]
-    head = [f"one {found['device']}", "items", "batch", "draw (ms)", "write (ms)", "both (ms)"]
-    forms = [
-        [
-            f"pyramid with {row['form']}",
-            *(
-                f"{row[f'{part}_milliseconds']:.3f}, {row[f'{part}_milliseconds_in_scan']:.3f}"
-                for part in ("draw", "step")
-            ),
-            f"{row['fusions_of_a_draw']}, {row['loops_of_a_draw']}",
-        ]
-        for row in found["forms"]
-    ]
-    form_head = ["4,096 of 2^16", "draw (ms): alone, in a scan", "with its write (ms)"]
-    return "\n\n".join(
-        [
-            cells.table([*head, ""], rows),
-            cells.table([*form_head, "kernels, loops of a draw"], forms),
-            f"* {found['note']}",
-        ]
-    )
-
-
-TABLES = {"gpu": gpu_table, "gpu_peers": gpu_peers_table}
+TABLES = {"gpu": gpu_table}

@@ -154,10 +154,14 @@ def test_losses_are_finite_for_rays_that_see_nothing_and_silent_without_depth(na
         assert not np.any(none)
 
 
-def test_hybrid_training_learns_the_depth_and_is_traced_once(scene, data, sampler, run_key):
+@pytest.mark.parametrize("num_coarse", [0, 8])
+def test_hybrid_training_learns_the_depth_and_is_traced_once(
+    scene, data, sampler, run_key, num_coarse
+):
     known = jnp.asarray(scene.train.depth)
     with_depth = data._replace(pixels=data.pixels._replace(depth=known))
-    config = dataclasses.replace(TINY, depth=depth.PRESETS["hybrid"])
+    placing = dataclasses.replace(TINY.marching, num_coarse=num_coarse)
+    config = dataclasses.replace(TINY, marching=placing, depth=depth.PRESETS["hybrid"])
     step = train_step.make_train_step(config, sampler)
     state = train_step.init_state(config, jax.random.key(0), sampler)
     state, first = step(state, with_depth, run_key)

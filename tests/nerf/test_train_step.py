@@ -87,6 +87,20 @@ def test_a_fault_changes_nothing_and_can_be_replayed(step, sampler, data, run_ke
     assert not bool(again.is_finite)
 
 
+def test_placed_samples_leave_no_ray_out_and_learn(sampler, data, run_key):
+    marching = dataclasses.replace(TINY.marching, num_coarse=8)
+    placed = train_step.make_train_step(dataclasses.replace(TINY, marching=marching), sampler)
+    state, first = placed(fresh(sampler), data, run_key)
+    with count_compilations() as compiled:
+        state, history = run(placed, state, data, run_key, 120)
+    assert not compiled
+    assert all(int(m.kept_rays) == TINY.rays_per_step for m in (first, *history))
+    assert np.mean([float(m.mse) for m in history[-10:]]) < 0.5 * float(first.mse)
+    one, _ = run(placed, fresh(sampler), data, run_key, 3)
+    other, _ = run(placed, fresh(sampler), data, run_key, 3)
+    assert_identical(one, other)
+
+
 def test_rays_beyond_the_budget_are_reported_and_steps_widen(sampler, data, run_key):
     config = dataclasses.replace(TINY, marching=dataclasses.replace(TINY.marching, budget=512))
     cramped = train_step.make_train_step(config, sampler)
