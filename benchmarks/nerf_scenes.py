@@ -4,8 +4,8 @@
 
 What `hardlight nerf --data SCENE --seconds N` gives on each: kind of scene, size and number of
 views, steps done, held-out PSNR and SSIM. Runs are kept in --out, so an interrupted benchmark goes
-on where it stopped. Writes results/nerf_scenes_BACKEND.json, where rows of scenes that were left
-out by --scenes stay as they are, with the machine they were measured on.
+on where it stopped. Writes results/nerf_scenes_BACKEND.json, a row for each scene and time limit;
+rows that were not asked for stay as they are, with the machine they were measured on.
 """
 
 import argparse
@@ -31,18 +31,12 @@ def main() -> None:
     rows = {
         path.name: _train(asked, path) for path in known if wanted is None or path.name in wanted
     }
-    before = measuring.stored("nerf_scenes")
-    machine = {name: before[name] for name in ("device", "cores", "versions") if name in before}
-    kept = {
-        name: {"seconds": before["seconds"], **machine, **row} if "seconds" in before else row
-        for name, row in before.get("scenes", {}).items()
-        if name not in rows
-    }
     facts = measuring.in_fresh_process(measuring.describe_machine)
-    for row in rows.values():
-        row.update(seconds=asked.seconds)
-        row.update({name: facts[name] for name in ("device", "cores", "versions")})
-    measuring.write("nerf_scenes", {"scenes": dict(sorted({**kept, **rows}.items()))})
+    scenes = measuring.stored("nerf_scenes").get("scenes", {})
+    for name, row in rows.items():
+        row.update({fact: facts[fact] for fact in ("device", "cores", "versions")})
+        scenes.setdefault(name, {})[f"{asked.seconds:g}"] = row
+    measuring.write("nerf_scenes", {"scenes": dict(sorted(scenes.items()))})
 
 
 def _train(asked: argparse.Namespace, path: Path) -> dict[str, Any]:
@@ -50,7 +44,7 @@ def _train(asked: argparse.Namespace, path: Path) -> dict[str, Any]:
     from training.nerf_command import NerfCommand
     from training.run_folder import RunFolder
 
-    folder = RunFolder(Path(asked.out) / path.name)
+    folder = RunFolder(Path(asked.out) / f"{path.name}-{asked.seconds:g}")
     command = NerfCommand(data=str(path), seconds=asked.seconds, set_=("outputs.video_frames=0",))
     scene = nerf_options.load(command)
     if folder.summary.is_file():

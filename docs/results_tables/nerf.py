@@ -86,29 +86,29 @@ def nerf_quality_table() -> str:
 
 def nerf_scenes_table() -> str:
     """What a short run reaches on captures of every kind."""
-    rows, results = [], cells.read("nerf_scenes_cpu")
-    for name, run in results["scenes"].items():
-        size = f"{run['views']} of {run['cols']} x {run['rows']}"
-        error = f"{run['depth_rmse']:.2f}" if "depth_rmse" in run else ""
-        quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}", error]
-        cores = str(run.get("cores", results.get("cores", "")))
-        steps = [cores, str(run["steps"]), f"{run['train_seconds']:.0f}"]
-        rows.append([name, run["kind"].replace("_", " "), size, *steps, *quality])
+    rows = []
+    for name, runs in cells.read("nerf_scenes_cpu")["scenes"].items():
+        for run in (runs[seconds] for seconds in sorted(runs, key=float)):
+            size = f"{run['views']} of {run['cols']} x {run['rows']}"
+            error = f"{run['depth_rmse']:.2f}" if "depth_rmse" in run else ""
+            quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}", error]
+            steps = [str(run["cores"]), str(run["steps"]), f"{run['train_seconds']:.0f}"]
+            rows.append([name, run["kind"].replace("_", " "), size, *steps, *quality])
     head = ["scene", "kind", "views", "cores", "steps", "s", "PSNR (dB)", "SSIM", "depth error"]
     return cells.table(head, rows)
 
 
 def nerf_surfaces_table() -> str:
-    """Where surfaces are, by what is behind opaque photographs."""
+    """Where surfaces are, and how much of a ray the occupancy grid leaves."""
     rows = []
     for scene, choices in cells.read("nerf_surfaces_cpu")["held_out"].items():
         for name, found in choices.items():
-            row = [scene, name, f"{found['psnr']['mean']:.2f}"]
+            row = [scene, name, ", ".join(f"{psnr:.2f}" for psnr in found["psnr"]["values"])]
             for quantity in ("in_front", "depth_error", "within_tenth"):
                 row.append(f"{found[quantity]['mean']:.2f}" if quantity in found else "")
-            rows.append([*row, f"{found['step_scale']['mean']:.1f}"])
-    head = ["scene", "setting", "PSNR (dB)", "ends in front", "depth error", "within a tenth"]
-    return cells.table([*head, "step scale"], rows)
+            rows.append([*row, f"{found['occupied']['mean']:.2f}"])
+    head = ["scene", "setting", "PSNR of each seed (dB)", "ends in front", "depth error"]
+    return cells.table([*head, "within a tenth", "occupied"], rows)
 
 
 def nerf_corrections_table() -> str:
