@@ -10,7 +10,7 @@ PSNR is that of a lattice of held-out pixels; on scenes without depth it is all 
 
 A choice is LABEL=SETTING,SETTING with the settings of `hardlight nerf --set`. Runs are kept in
 --partial as they finish, so an interrupted benchmark goes on where it stopped. Writes
-results/nerf_surfaces_BACKEND.json.
+results/NAME_BACKEND.json.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--rays", type=int, default=1024)
     parser.add_argument("--budget", type=int, default=32768, help="samples per step")
+    parser.add_argument("--name", default="nerf_surfaces", help="of the results file")
     parser.add_argument("--partial", default="runs/benchmark-surfaces.json")
     asked = parser.parse_args()
     kept = KeptRuns(asked.partial)
@@ -59,7 +60,7 @@ def main() -> None:
     }
     settings = {name: getattr(asked, name) for name in ("steps", "rays", "budget", "seeds")}
     settings["choices"] = list(asked.choices)
-    measuring.write("nerf_surfaces", {"settings": settings, "held_out": found})
+    measuring.write(asked.name, {"settings": settings, "held_out": found})
 
 
 def _name(asked: argparse.Namespace, data: str, choice: str, seed: int) -> str:

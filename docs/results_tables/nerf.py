@@ -99,16 +99,27 @@ def nerf_scenes_table() -> str:
 
 
 def nerf_surfaces_table() -> str:
-    """Where surfaces are, and how much of a ray the occupancy grid leaves."""
+    """What decisions about unbounded captures bring, and where surfaces lie with each."""
+    return _surfaces("nerf_surfaces_cpu")
+
+
+def nerf_decay_table() -> str:
+    """What the decay of tables brings on a forward-facing capture."""
+    return _surfaces("nerf_decay_cpu")
+
+
+def _surfaces(file: str) -> str:
     rows = []
-    for scene, choices in cells.read("nerf_surfaces_cpu")["held_out"].items():
+    for scene, choices in cells.read(file)["held_out"].items():
         for name, found in choices.items():
             row = [scene, name, ", ".join(f"{psnr:.2f}" for psnr in found["psnr"]["values"])]
-            for quantity in ("in_front", "depth_error", "within_tenth"):
-                row.append(f"{found[quantity]['mean']:.2f}" if quantity in found else "")
+            for quantity, digits in (("in_front", 2), ("depth_error", 3), ("within_tenth", 2)):
+                row.append(f"{found[quantity]['mean']:.{digits}f}" if quantity in found else "")
             rows.append([*row, f"{found['occupied']['mean']:.2f}"])
     head = ["scene", "setting", "PSNR of each seed (dB)", "ends in front", "depth error"]
-    return cells.table([*head, "within a tenth", "occupied"], rows)
+    head = [*head, "within a tenth", "occupied"]
+    used = [at for at in range(len(head)) if any(row[at] for row in rows)]
+    return cells.table([head[at] for at in used], [[row[at] for at in used] for row in rows])
 
 
 def nerf_corrections_table() -> str:
@@ -205,6 +216,7 @@ TABLES = {
     "nerf_quality": nerf_quality_table,
     "nerf_scenes": nerf_scenes_table,
     "nerf_surfaces": nerf_surfaces_table,
+    "nerf_decay": nerf_decay_table,
     "nerf_corrections": nerf_corrections_table,
     "nerf_samplers": nerf_samplers_table,
     "nerf_ablation": nerf_ablation_table,
