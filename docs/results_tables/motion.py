@@ -67,6 +67,27 @@ def motion_cost_table() -> str:
     return cells.table(["robot", "copies", "environment", "bare engine", "extra time"], rows)
 
 
+def motion_mjx_table() -> str:
+    """The same on MJX, beside a public environment on it."""
+    found = cells.read("motion_cpu")
+    kinds = {"light humanoid, this environment": found["steps mjx"]["humanoid"]}
+    kinds["brax's humanoid, its environment"] = found["peer brax humanoid mjx"]
+    rows = [
+        [
+            kind,
+            copies,
+            f"{row['env']:.0f}",
+            f"{row['bare']:.0f}",
+            f"{100 * row['overhead']:.0f} %",
+            f"{row['compile']:.0f}",
+        ]
+        for kind, table in kinds.items()
+        for copies, row in table.items()
+    ]
+    head = ["", "copies", "environment", "bare `mjx.step`", "extra time", "compiling (s)"]
+    return cells.table(head, rows)
+
+
 def motion_samplers_table() -> str:
     """Where episodes start, paired seeds on a clip with one hard second."""
     return _compared("motion_samplers_cpu")
@@ -111,6 +132,7 @@ TABLES = {
     "motion_walk": motion_walk_table,
     "motion_jump": motion_jump_table,
     "motion_cost": motion_cost_table,
+    "motion_mjx": motion_mjx_table,
     "motion_samplers": motion_samplers_table,
     "motion_mixed": motion_mixed_table,
     "motion_testbed": motion_testbed_table,

@@ -68,15 +68,17 @@ def make_physics(name: str, robot: Robot, num_envs: int) -> Physics:
     """Makes a back-end by name.
 
     Raises:
-      ValueError: for another name, a robot the back-end cannot simulate, or a missing package.
+      ValueError: for another name, a robot the back-end cannot simulate, a missing package, or MJX
+        on a CPU where it would hang, see `mjx_engine.refuse_waiting_for_ever`.
     """
     if name == "c":
         from .c_engine import CEngine
 
         return CEngine(robot, num_envs)
     if name == "mjx":
-        from .mjx_engine import MjxEngine
+        from .mjx_engine import MjxEngine, refuse_waiting_for_ever
 
+        refuse_waiting_for_ever(robot, num_envs)
         return MjxEngine(robot)
     if name == "warp":
         from .warp_engine import WarpEngine

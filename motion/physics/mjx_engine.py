@@ -8,11 +8,13 @@ target that asks for just its limit, and no damping, which is what the C engine 
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 from jaxtyping import Array, Bool, Float
 from mujoco import mjx
 
@@ -30,6 +32,27 @@ def _as_mjx_wants() -> Iterator[None]:
     """
     with jax.numpy_rank_promotion("allow"), jax.default_matmul_precision("highest"):
         yield
+
+
+def refuse_waiting_for_ever(robot: Robot, num_envs: int) -> None:
+    """Refuses as many copies as may hang on a CPU.
+
+    The Cholesky factorisation of jaxlib 0.10 splits a batch of 2e5 operations or more among the
+    threads of XLA's pool, and waits for them on one of these threads. When all of them wait, on two
+    cores two factorisations at once, nothing goes on. A pool of one thread does not split.
+
+    Raises:
+      ValueError: saying what to do instead.
+    """
+    is_split = num_envs * robot.model.nv**3 / 3 >= 2e5
+    is_pool = all(os.environ.get(name) != "1" for name in ("NPROC", "PJRT_NPROC"))
+    is_old = tuple(map(int, jaxlib.__version__.split(".")[:2])) < (0, 11)
+    if is_split and is_pool and is_old and jax.default_backend() == "cpu":
+        raise ValueError(
+            f"physics mjx with {num_envs} copies can wait for ever on a CPU with jaxlib "
+            f"{jaxlib.__version__}: take physics c, Python 3.12 with jaxlib 0.11 or later, or set "
+            "PJRT_NPROC=1 in the environment"
+        )
 
 
 class MjxState(NamedTuple):

@@ -6,6 +6,7 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import mujoco
 import numpy as np
 import pytest
@@ -85,6 +86,22 @@ def test_physics_are_named():
         make_physics("bullet", ROBOT, 2)
     with pytest.raises(ValueError, match="num_envs"):
         make_physics("c", ROBOT, 0)
+
+
+def test_mjx_refuses_copies_that_old_jaxlib_would_never_finish(monkeypatch):
+    many = int(2e5 / (ROBOT.model.nv**3 / 3)) + 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    for name in ("NPROC", "PJRT_NPROC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(jaxlib, "__version__", "0.10.2")
+    make_physics("mjx", ROBOT, many - 1)
+    with pytest.raises(ValueError, match=r"jaxlib 0\.10\.2.*physics c.*PJRT_NPROC=1"):
+        make_physics("mjx", ROBOT, many)
+    with monkeypatch.context() as one_thread:
+        one_thread.setenv("PJRT_NPROC", "1")
+        make_physics("mjx", ROBOT, many)
+    monkeypatch.setattr(jaxlib, "__version__", "0.11.0.dev1")
+    make_physics("mjx", ROBOT, many)
 
 
 def test_warp_says_what_is_missing(monkeypatch):
