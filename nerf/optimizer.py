@@ -63,16 +63,14 @@ def make_optimizer(
 
     def is_network(params):
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: path[0].key == "params" and "tables" not in jax.tree_util.keystr(path),
-            params,
+            lambda path, _: path[0].key == "params" and not _is_table(path), params
         )
 
-    steps = [
+    steps = [decay_tables(config.table_decay)] if config.table_decay > 0.0 else []
+    steps += [
         optax.add_decayed_weights(config.network_weight_decay, mask=is_network),
         optax.adam(1.0, b2=config.beta2, eps=config.epsilon),
     ]
-    if config.table_decay > 0.0:
-        steps.insert(0, decay_tables(config.table_decay))
     if corrections.is_used:
         steps.append(view_corrections.scale_updates(corrections))
     return optax.chain(*steps)
@@ -81,17 +79,20 @@ def make_optimizer(
 def decay_tables(weight: float) -> optax.GradientTransformation:
     """Adds the slope of `weight` times the sum over tables of their mean square.
 
-    An entry that no ray asks for falls to zero, where the field is the same everywhere; one that
-    rays agree about hardly moves. As a mean, it pulls each entry of a coarse level more.
+    An entry that no ray asks for falls to zero; one that rays agree about hardly moves. As a mean,
+    it pulls each entry of a coarse level more.
     Source: Barron et al. 2023, "Zip-NeRF", which has a weight of 0.1 for photographs.
     """
 
     def add(gradients, params):
         def of_leaf(path, gradient, param):
-            if "tables" not in jax.tree_util.keystr(path):
-                return gradient
-            return gradient + (2.0 * weight / param.size) * param
+            slope = (2.0 * weight / param.size) * param
+            return gradient + slope if _is_table(path) else gradient
 
         return jax.tree_util.tree_map_with_path(of_leaf, gradients, params)
 
     return optax.stateless(add)
+
+
+def _is_table(path):
+    return "tables" in jax.tree_util.keystr(path)

@@ -37,8 +37,8 @@ def _as_mjx_wants() -> Iterator[None]:
 def refuse_waiting_for_ever(robot: Robot, num_envs: int) -> None:
     """Refuses as many copies as may hang on a CPU.
 
-    The Cholesky factorisation of jaxlib 0.10 splits a batch of 2e5 operations or more among the
-    threads of XLA's pool, and waits for them on one of these threads. When all of them wait, on two
+    Before jaxlib 0.12 the Cholesky factorisation of a batch, from about 2e5 operations on, is split
+    among the threads of XLA's pool and waited for on one of them. When all of them wait, on two
     cores two factorisations at once, nothing goes on. A pool of one thread does not split.
 
     Raises:
@@ -46,11 +46,11 @@ def refuse_waiting_for_ever(robot: Robot, num_envs: int) -> None:
     """
     is_split = num_envs * robot.model.nv**3 / 3 >= 2e5
     is_pool = all(os.environ.get(name) != "1" for name in ("NPROC", "PJRT_NPROC"))
-    is_old = tuple(map(int, jaxlib.__version__.split(".")[:2])) < (0, 11)
+    is_old = tuple(map(int, jaxlib.__version__.split(".")[:2])) < (0, 12)
     if is_split and is_pool and is_old and jax.default_backend() == "cpu":
         raise ValueError(
             f"physics mjx with {num_envs} copies can wait for ever on a CPU with jaxlib "
-            f"{jaxlib.__version__}: take physics c, Python 3.12 with jaxlib 0.11 or later, or set "
+            f"{jaxlib.__version__}: take physics c, jaxlib 0.12 or later, or set "
             "PJRT_NPROC=1 in the environment"
         )
 

@@ -100,7 +100,7 @@ def test_mjx_refuses_copies_that_old_jaxlib_would_never_finish(monkeypatch):
     with monkeypatch.context() as one_thread:
         one_thread.setenv("PJRT_NPROC", "1")
         make_physics("mjx", ROBOT, many)
-    monkeypatch.setattr(jaxlib, "__version__", "0.11.0.dev1")
+    monkeypatch.setattr(jaxlib, "__version__", "0.12.0.dev1")
     make_physics("mjx", ROBOT, many)
 
 
