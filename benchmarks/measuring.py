@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -118,6 +119,8 @@ def _call(call, keep_memory, is_cold, cache_folder):
         runtime.keep_freed_memory()  # before JAX allocates anything
     folder = os.environ.get(runtime.CACHE_VARIABLE) or runtime.default_cache_folder()
     jax.config.update("jax_enable_compilation_cache", not is_cold)
+    if is_cold:  # numba keeps what it compiles, too
+        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
     jax.config.update("jax_compilation_cache_dir", str(cache_folder or folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return call()

@@ -184,3 +184,8 @@ def _extras() -> Iterator[Finding]:
         yield Finding("note", "viewer", 'not installed: pip install "hardlight[viewer]"')
     else:
         yield Finding("ok", "viewer", "hardlight view is available")
+    if find_spec("numba") is None:
+        said = 'not installed: pip install "hardlight[numba]" renders block worlds faster on a CPU'
+        yield Finding("note", "numba", said)
+    else:
+        yield Finding("ok", "numba", "block worlds are rendered by compiled loops on a CPU")

@@ -4,6 +4,7 @@ import dataclasses
 
 from voxels.guidance.distillation import DistillationConfig
 from voxels.rendering.images import RenderConfig
+from voxels.rendering.planning import march_backend
 from voxels.train_step import TrainConfig
 
 from . import config_json, voxels_setup
@@ -46,6 +47,7 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         scale=loaded.scale,
         near=loaded.near,
         has_geometry=False,
+        backend=march_backend(),
     )
     train = TrainConfig(render=render)
     if source.start == "fog" and (command.steps or _SEARCH_STEPS) >= _LEAST_STEPS_TO_RESTART:

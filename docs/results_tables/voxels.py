@@ -15,8 +15,9 @@ def voxels_table() -> str:
 
     rows = [
         ["soft 64 x 48 x 64 at 256 x 256", *(f"{soft[key]:.0f}" for key in _SOFT)],
+        ["same, loops compiled by numba", *pair(soft, "with_numba")],
         ["same, naive half-voxel march in JAX", *pair(soft, "naive")],
-        ["same, numba, forward only", f"{soft['numba_forward_ms']:.0f}", ""],
+        ["same, a plain march in numba", f"{soft['peer_numba_forward_ms']:.0f}", ""],
         ["hard at 512 x 512", *pair(hard, "hard")],
         ["same, first hit only", f"{hard['first_hit_ms']:.0f}", ""],
         ["same, Embree's first hit", f"{hard['embree_first_hit_ms']:.0f}", ""],

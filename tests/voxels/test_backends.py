@@ -10,6 +10,7 @@ import pytest
 from tests.precision import count_products
 from voxels.rendering.binning import Frame
 from voxels.rendering.first_hit import HitConfig, composite_hard
+from voxels.rendering.numba_march import composite_numba
 from voxels.rendering.ray_march import MarchConfig, composite_march
 from voxels.rendering.reference import composite_reference
 from voxels.rendering.splat import SplatConfig, composite_splat
@@ -31,6 +32,13 @@ def strided(mode, dtype, logits, probs, lit, eye, frame, directions):
     stop = 1e-15 if dtype == np.float64 else 1e-7
     config = MarchConfig(mode=mode, near=NEAR, stop=stop, tile=0, stride=5)
     return composite_march(config, logits, probs, lit, eye, directions)
+
+
+def numba(mode, dtype, logits, probs, lit, eye, frame, directions):
+    pytest.importorskip("numba")
+    stop = 1e-15 if dtype == np.float64 else 1e-7
+    config = MarchConfig(mode=mode, near=NEAR, stop=stop)
+    return composite_numba(config, logits, probs, lit, eye, directions)
 
 
 def splat(mode, dtype, logits, probs, lit, eye, frame, directions):
@@ -56,6 +64,7 @@ def reference(mode, dtype, logits, probs, lit, eye, frame, directions):
 BACKENDS = {
     "march": march,
     "strided": strided,
+    "numba": numba,
     "splat": splat,
     "hard": hard,
     "reference": reference,
@@ -105,7 +114,7 @@ def test_reference_is_what_cutting_rays_at_every_plane_gives(mode):
 
 
 @pytest.mark.parametrize("mode", ["solid", "beer"])
-@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "numba", "splat"])
 def test_values_and_gradients_equal_the_reference_in_float64(backend, mode):
     with jax.enable_x64(True):
         for name in EYES:
@@ -118,7 +127,7 @@ def test_values_and_gradients_equal_the_reference_in_float64(backend, mode):
                 assert largest_error(a, b) < 1e-12 * np.abs(b).max(), name
 
 
-@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "numba", "splat"])
 def test_float32_is_within_2e6_of_float64(backend):
     for name in EYES:
         (_, got), got_gradient = compiled(backend, "solid", np.float32)(*example(name, np.float32))
@@ -138,11 +147,12 @@ def test_float32_is_within_2e6_of_float64(backend):
             assert np.linalg.norm(a - b) < 2e-6 * np.linalg.norm(b), name
 
 
-def test_backends_agree_in_float32():
+@pytest.mark.parametrize("backend", ["numba", "splat"])
+def test_backends_agree_in_float32(backend):
     for name in EYES:
         arguments = example(name, np.float32)
         (_, a), _ = compiled("march", "solid", np.float32)(*arguments)
-        (_, b), _ = compiled("splat", "solid", np.float32)(*arguments)
+        (_, b), _ = compiled(backend, "solid", np.float32)(*arguments)
         assert largest_error(a.features, b.features) < 1e-6
         assert largest_error(a.transmittance, b.transmittance) < 1e-6
         assert largest_error(a.median, b.median) < 1e-6
@@ -212,7 +222,7 @@ def straight_through_gradient(arguments):
     return straight_through_program()(*arguments)
 
 
-@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "numba", "splat"])
 def test_gradients_are_finite_where_occupancy_saturates(backend):
     arguments = example("inside", np.float32)
     for size in (0.0, 1e-10, 20.0, 200.0, 1e4, 1e30):
@@ -222,7 +232,7 @@ def test_gradients_are_finite_where_occupancy_saturates(backend):
         assert all(np.isfinite(g).all() for g in gradient)
 
 
-@pytest.mark.parametrize("backend", ["march", "strided", "splat"])
+@pytest.mark.parametrize("backend", ["march", "strided", "numba", "splat"])
 def test_poses_get_no_gradient(backend):
     arguments = example("outside", np.float32)
 
@@ -235,7 +245,7 @@ def test_poses_get_no_gradient(backend):
     assert all((np.asarray(g) == 0).all() for g in gradient)
 
 
-@pytest.mark.parametrize("backend", ["march", "strided", "splat", "hard"])
+@pytest.mark.parametrize("backend", ["march", "strided", "numba", "splat", "hard"])
 def test_accelerators_keep_all_bits_of_float32(backend):
     arguments = example("outside", np.float32)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from voxels.grid import InitialLogits, grid_from_map, temper, uniform_grid
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
 from voxels.rendering.images import RenderConfig, grid_rays, render, render_views
-from voxels.rendering.planning import plan, render_planned, round_up
+from voxels.rendering.planning import march_backend, plan, render_planned, round_up
 
 WORLD = WorldConfig(shape=(8, 7, 6), scale=1.5)
 CONFIG = RenderConfig(rows=20, cols=28, shape=WORLD.shape, scale=WORLD.scale)
@@ -103,7 +104,9 @@ def test_what_does_not_fit_is_reported_and_drawn_again_with_room():
 
 def test_plans_march_through_fog_and_splat_few_cells():
     fog = jnp.zeros(WORLD.shape)
-    assert plan(CONFIG, fog, CAMERAS, [0, 1]).backend == "march"
+    march = "numba" if importlib.util.find_spec("numba") else "march"
+    assert plan(CONFIG, fog, CAMERAS, [0, 1]).backend == march_backend() == march
+    assert march_backend("gpu") == march_backend("tpu") == "march"
     lone = jnp.full(WORLD.shape, -1e4).at[3, 3, 3].set(9.0)
     large = dataclasses.replace(CONFIG, rows=160, cols=224, device="cpu")
     scaled = CAMERAS._replace(focal=CAMERAS.focal * 8, principal=CAMERAS.principal * 8)

@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 AlphaMode = Literal["solid", "beer", "hard"]
 _MIN_COMPONENT = 1e-30
+_MOST_IN_A_PASS = 16
 
 
 class Composite(NamedTuple):
@@ -163,21 +164,11 @@ def axis_features(
     cell can be entered through both, see `eye_features`.
     """
     here = eye_cell(eye)
-    slabs = []
-    for axis in range(3):
-        upper, lower = _face_features(probs, lit, axis)
-        shape = [1, 1, 1, 1]
-        shape[axis] = probs.shape[axis]
-        is_below = jnp.arange(probs.shape[axis]) < here[axis]
-        slabs.append(jnp.where(is_below.reshape(shape), upper, lower))
-    return jnp.stack(slabs, axis=3)
-
-
-def _face_features(
-    probs: Float[Array, "*cells materials"], lit: Float[Array, "materials 6 f"], axis: int
-) -> tuple[Float[Array, "*cells f"], Float[Array, "*cells f"]]:
-    """Features of the upper and the lower face along an axis."""
-    return product(probs, lit[:, 2 * axis]), product(probs, lit[:, 2 * axis + 1])
+    is_below = [
+        (jnp.arange(size) < here[axis]).reshape([-1 if k == axis else 1 for k in range(3)])
+        for axis, size in enumerate(probs.shape[:3])
+    ]
+    return _facing(probs, lit, jnp.stack(jnp.broadcast_arrays(*is_below), axis=-1))
 
 
 def listed_features(
@@ -187,12 +178,50 @@ def listed_features(
     eye: Float[Array, " 3"],
 ) -> Float[Array, "cells 3 f"]:
     """`axis_features` of listed cells, given their indices along x, y, z."""
-    is_below = cells < eye_cell(eye)[None]
-    slabs = []
-    for axis in range(3):
-        upper, lower = _face_features(probs, lit, axis)
-        slabs.append(jnp.where(is_below[:, axis : axis + 1], upper, lower))
-    return jnp.stack(slabs, axis=1)
+    return _facing(probs, lit, cells < eye_cell(eye)[None])
+
+
+@jax.custom_vjp
+def _facing(
+    probs: Float[Array, "*cells materials"],
+    lit: Float[Array, "materials 6 f"],
+    is_below: Bool[Array, "*cells 3"],
+) -> Float[Array, "*cells 3 f"]:
+    """Features by axis: of the upper face where a cell lies below the eye, else of the lower.
+
+    By measurement on a CPU, 64 x 48 x 64 cells of 7 materials: the sums, which XLA makes in one
+    pass, take 1 ms, a product for all faces 3 to 5, one for each face 6; for derivatives one
+    product takes 4 ms, one for each face 20, the passes 120.
+    """
+    if lit.shape[0] > _MOST_IN_A_PASS:
+        return _facing_by_product(probs, lit, is_below)
+    shares = [probs[..., m, None] for m in range(lit.shape[0])]
+    colors = jnp.expand_dims(lit, tuple(range(2, 1 + probs.ndim)))
+
+    def shown(face: int) -> Array:
+        return sum(share * colors[m, face] for m, share in enumerate(shares))  # pyright: ignore
+
+    axes = [
+        jnp.where(is_below[..., axis, None], shown(2 * axis), shown(2 * axis + 1))
+        for axis in range(3)
+    ]
+    return jnp.stack(axes, axis=-2)
+
+
+def _facing_by_product(probs: Array, lit: Array, is_below: Array) -> Array:
+    materials, _, features = lit.shape
+    faces = product(probs.reshape(-1, materials), lit.reshape(materials, -1))
+    faces = faces.reshape(*probs.shape[:-1], 3, 2, features)
+    return jnp.where(is_below[..., None], faces[..., 0, :], faces[..., 1, :])
+
+
+def _pull_facing(saved: tuple[Array, Array, Array], cotangent: Array):
+    probs, lit, is_below = saved
+    _, pull = jax.vjp(lambda p, l: _facing_by_product(p, l, is_below), probs, lit)
+    return *pull(cotangent), None
+
+
+_facing.defvjp(lambda *inputs: (_facing(*inputs), inputs), _pull_facing)
 
 
 def entry_face(

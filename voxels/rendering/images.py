@@ -17,6 +17,7 @@ from scenes.rays import view_rays
 
 from ..block_map import origin
 from ..grid import active_cells
+from . import numba_march
 from .binning import Frame
 from .crossings import AlphaMode, Composite, inverse_direction
 from .first_hit import HitConfig, composite_hard
@@ -45,7 +46,8 @@ class RenderConfig:
       threshold: cells with no more occupancy than this are empty: they hide nothing and get no
         gradient. Under `hard` it only says which empty cells get one. None: 0.01 under `hard`,
         0 otherwise.
-      backend: how soft alpha is computed; `planning.plan` chooses. `splat` needs pinholes.
+      backend: how soft alpha is computed, see `planning`. `numba` is `march` with loops compiled
+        by that package, on CPUs; `splat` needs pinholes.
       max_cells, max_pairs: room of `splat` for cells, and for (cell, tile) pairs.
       has_distortion: the cameras have lenses.
       device: "cpu" walks tiles one after another, "gpu" and "tpu" walk the whole image at once;
@@ -62,7 +64,7 @@ class RenderConfig:
     is_eye_cell_skipped: bool = False
     has_geometry: bool = True
     threshold: float | None = None
-    backend: Literal["march", "splat"] = "march"
+    backend: Literal["march", "numba", "splat"] = "march"
     max_cells: int = 0
     max_pairs: int = 0
     has_distortion: bool = False
@@ -217,11 +219,14 @@ def composite(
     Returns:
       What the rays gather, and how many pairs or cells found no room (0: it is right).
     Raises:
-      ValueError: the grid's shape is not `config.shape`.
+      ValueError: the grid's shape is not `config.shape`, or numba is asked for without the
+        package or on an accelerator.
     """
     if occupancy_logits.shape != config.shape:
         raise ValueError(f"config is for {config.shape}, the grid has {occupancy_logits.shape}")
     near, is_cpu = config.near / config.scale, is_on_cpu(config)
+    if config.backend == "numba" and not is_cpu:
+        raise ValueError('backend "numba" is for CPUs; use "march"')
     flat_probs = probs.reshape(-1, probs.shape[-1])
     fits = jnp.zeros((), jnp.int32)
     if config.alpha == "hard":
@@ -269,7 +274,8 @@ def composite(
         has_geometry=config.has_geometry,
         **({} if is_cpu else ON_ACCELERATORS),
     )
-    out = composite_march(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
+    walk = numba_march.composite_numba if config.backend == "numba" else composite_march
+    out = walk(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
     return cast(Composite, out), fits
 
 

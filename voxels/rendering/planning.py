@@ -1,13 +1,14 @@
 """Chooses a backend on the host, gives it room, and runs again what did not fit.
 
 Ray marching costs pixels x cells per ray, splatting 256 pixels x (cell, tile) pairs; both are
-counted for the views at hand and weighed by their measured cost on a CPU. Capacities are rounded
-up, so that a world that changes a little compiles nothing new.
+counted for the views at hand and weighed by their measured cost on a CPU, where numba marches if it
+is installed. Capacities are rounded up, so that a world that changes a little compiles nothing new.
 """
 
 import dataclasses
 import functools
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +18,23 @@ from jaxtyping import Array, Float, Int
 from scenes.cameras import Cameras
 
 from ..grid import active_cells
+from . import numba_march
 from .images import GridRays, Image, RenderConfig, grid_rays, is_on_cpu, render
 from .splat import SplatConfig, count_pairs
 
 # nanoseconds, forward and backward on one CPU core: per cell a ray meets, per pixel of a pair
-_MARCH_STEP, _SPLAT_PIXEL = 100.0, 25.0
+_MARCH_STEP, _SPLAT_PIXEL = {"march": 100.0, "numba": 25.0}, 25.0
 _MAX_PAIRS = 1 << 24
+
+
+def march_backend(device: Literal["cpu", "gpu", "tpu"] | None = None) -> Literal["march", "numba"]:
+    """Chooses what walks rays: numba on CPUs where it is installed.
+
+    Args:
+      device: None asks JAX which one it uses.
+    """
+    is_cpu = (device or jax.default_backend()) == "cpu"
+    return "numba" if is_cpu and numba_march.is_available() else "march"
 
 
 def plan(
@@ -31,7 +43,7 @@ def plan(
     cameras: Cameras,
     views: Int[Array | np.ndarray, " views"] | list[int],
 ) -> RenderConfig:
-    """Picks `march` or `splat` for these views of this grid, with room to spare.
+    """Picks `march_backend` or `splat` for these views of this grid, with room to spare.
 
     `hard` alpha has one backend and is returned as it is, as are lenses, which only marching
     can do. Accelerators march: splatting goes from tile to tile.
@@ -40,17 +52,18 @@ def plan(
         return config
     if not is_on_cpu(config):
         return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
+    march = march_backend(config.device)
     logits = jnp.asarray(occupancy_logits)
     listed = int(active_cells(logits, 1, threshold=config.empty_below).num_dropped) + 1
     pixels = config.rows * config.cols * config.samples**2
-    march_cost = _MARCH_STEP * pixels * sum(config.shape) / 4
+    march_cost = _MARCH_STEP[march] * pixels * sum(config.shape) / 4
     # a listed cell that is on screen needs at least one pair
     if listed * 256 * _SPLAT_PIXEL / 8 > march_cost:
-        return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
+        return dataclasses.replace(config, backend=march, max_cells=0, max_pairs=0)
     max_cells = round_up(listed)
     pairs = max(int(_count(config, max_cells, logits, cameras, view)) for view in views)
     if pairs > _MAX_PAIRS or pairs * 256 * _SPLAT_PIXEL > march_cost:
-        return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
+        return dataclasses.replace(config, backend=march, max_cells=0, max_pairs=0)
     return dataclasses.replace(
         config, backend="splat", max_cells=max_cells, max_pairs=round_up(pairs)
     )

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from .crossings import (
     AlphaMode,
@@ -69,7 +69,7 @@ class MarchConfig:
             raise ValueError("needed near >= 0, 0 <= stop < 0.5, tile >= 0, stride >= 1")
 
 
-class _Lanes(NamedTuple):
+class Lanes(NamedTuple):
     """Where the rays of a tile are."""
 
     plane: tuple[Array, ...]  # the next one of each axis
@@ -78,7 +78,7 @@ class _Lanes(NamedTuple):
     passing: Array
 
 
-class _Fixed(NamedTuple):
+class Fixed(NamedTuple):
     """What does not change along a ray."""
 
     eye: Array
@@ -88,7 +88,7 @@ class _Fixed(NamedTuple):
     t_out: Array
 
 
-class _Visit(NamedTuple):
+class Visit(NamedTuple):
     """One crossing per lane."""
 
     row: Array
@@ -123,14 +123,14 @@ def composite_march(
 def _forward(config, logits, probs, lit, eye, directions) -> Composite:
     features = axis_features(probs, lit, eye)
     table = _table(config, logits, features)
-    shown_from_inside = _eye_features(probs, lit, eye)
+    shown_from_inside = eye_features(probs, lit, eye)
     num_features = lit.shape[-1]
     tiles = split_tiles(directions, config.tile)
 
     def one_tile(directions: Array) -> Composite:
         zero = jnp.zeros(directions.shape[:-1], directions.dtype)
 
-        def visit(sums: tuple, crossing: _Visit, shown: list[Array]) -> tuple:
+        def visit(sums: tuple, crossing: Visit, shown: list[Array]) -> tuple:
             colors, axes, depth, median = sums
             weight = crossing.weight
             colors = [total + weight * c for total, c in zip(colors, shown, strict=True)]
@@ -143,11 +143,11 @@ def _forward(config, logits, probs, lit, eye, directions) -> Composite:
             return colors, axes, depth, median
 
         sums = ([zero] * num_features, [zero] * 3, zero, jnp.full_like(zero, jnp.inf))
-        lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
+        lanes, fixed, first, face = begin(config, logits, eye, directions)
         inside = [shown_from_inside[:, i][face] for i in range(num_features)]
         sums = visit(sums, first, inside)
 
-        def visit_all(sums: tuple, crossings: list[tuple[_Visit, list[Array]]]) -> tuple:
+        def visit_all(sums: tuple, crossings: list[tuple[Visit, list[Array]]]) -> tuple:
             return functools.reduce(lambda sums, new: visit(sums, *new), crossings, sums)
 
         lanes, (colors, axes, depth, median) = _walk(
@@ -169,13 +169,9 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
     logits, probs, lit, eye, directions, out = residuals
     features, pull_features = jax.vjp(lambda p, l: axis_features(p, l, eye), probs, lit)
     table = _table(config, logits, features)
-    shown_from_inside, pull_inside = jax.vjp(lambda p, l: _eye_features(p, l, eye), probs, lit)
+    shown_from_inside, pull_inside = jax.vjp(lambda p, l: eye_features(p, l, eye), probs, lit)
     num_features = lit.shape[-1]
-    total = jnp.sum(out.features * cotangent.features, -1)
-    total += out.transmittance * cotangent.transmittance
-    if config.has_geometry:
-        total += jnp.sum(out.axis_weight * cotangent.axis_weight, -1)
-        total += out.depth * cotangent.depth
+    total = behind_all(config, out, cotangent)
     tiles = jax.tree.map(
         lambda x: split_tiles(x, config.tile, is_border_zero=x is not directions),
         (directions, cotangent.features, cotangent.axis_weight, cotangent.depth, total),
@@ -185,7 +181,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
         directions, g_features, g_axis, g_depth, behind = tile
         g_color = [g_features[:, i] for i in range(num_features)]
 
-        def pull(behind: Array, crossing: _Visit, shown: list[Array]) -> tuple[Array, Array, Array]:
+        def pull(behind: Array, crossing: Visit, shown: list[Array]) -> tuple[Array, Array, Array]:
             value = sum(c * g for c, g in zip(shown, g_color, strict=True))
             if config.has_geometry:
                 along = [jnp.where(crossing.is_along(k), g_axis[:, k], 0.0) for k in range(3)]
@@ -197,7 +193,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
             d_shown = jnp.stack([crossing.weight * g for g in g_color], -1)
             return behind, d_logit, d_shown
 
-        def visit_all(carry: tuple, crossings: list[tuple[_Visit, list[Array]]]) -> tuple:
+        def visit_all(carry: tuple, crossings: list[tuple[Visit, list[Array]]]) -> tuple:
             behind, table_grad = carry
             rows, updates = [], []
             for crossing, shown in crossings:
@@ -208,7 +204,7 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
             return behind, _add(table_grad, rows, updates, is_met)
 
         table_grad, inside_grad, eye_logit_grad = carry
-        lanes, fixed, first, face = _begin(config, logits.shape, table, eye, directions)
+        lanes, fixed, first, face = begin(config, logits, eye, directions)
         inside = [shown_from_inside[:, i][face] for i in range(num_features)]
         behind, d_logit, d_shown = pull(behind, first, inside)
         inside_grad += product(jax.nn.one_hot(face, 6, dtype=d_shown.dtype).T, d_shown)
@@ -241,7 +237,23 @@ def _backward(config: MarchConfig, residuals: Any, cotangent: Composite):
 composite_march.defvjp(_forward_saving, _backward)
 
 
-def _eye_features(probs: Array, lit: Array, eye: Array) -> Array:
+def behind_all(
+    config: MarchConfig, out: Composite, cotangent: Composite
+) -> Float[Array, "rows cols"]:
+    """R of the module before the first crossing: all that a ray gathered, with its cotangents."""
+    total = jnp.sum(out.features * cotangent.features, -1)
+    total += out.transmittance * cotangent.transmittance
+    if config.has_geometry:
+        total += jnp.sum(out.axis_weight * cotangent.axis_weight, -1)
+        total += out.depth * cotangent.depth
+    return total
+
+
+def eye_features(
+    probs: Float[Array, "x y z materials"],
+    lit: Float[Array, "materials 6 f"],
+    eye: Float[Array, " 3"],
+) -> Float[Array, "6 f"]:
     """Features of the eye's own cell by face; of the nearest cell where the eye is outside."""
     here = jnp.clip(eye_cell(eye), 0, jnp.array(probs.shape[:3]) - 1)
     return jnp.einsum("m,mkf->kf", probs[tuple(here)], lit, precision="highest")
@@ -256,12 +268,21 @@ def _table(config: MarchConfig, logits: Array, features: Array) -> Array:
     return jnp.concatenate([strengths, features], axis=-1).reshape(3 * logits.size, -1)
 
 
-def _begin(config: MarchConfig, shape, table: Array, eye: Array, directions: Array):
-    """Puts lanes at the first cell after the eye's own, whose crossing and face are returned."""
-    first = start(shape, config.near, eye, directions)
+def begin(
+    config: MarchConfig,
+    logits: Float[Array, "x y z"],
+    eye: Float[Array, " 3"],
+    directions: Float[Array, "rays 3"],
+) -> tuple[Lanes, Fixed, Visit, Int[Array, " rays"]]:
+    """Puts lanes at the first cell after the eye's own, whose crossing and face are returned.
+
+    Strengths are made here from logits: with the table as well, XLA would make the table twice.
+    """
+    x, y, z = shape = logits.shape
+    first = start((x, y, z), config.near, eye, directions)
     is_up = first.inverse > 0
     dtype = directions.dtype
-    fixed = _Fixed(
+    fixed = Fixed(
         eye,
         tuple(first.inverse[:, k] for k in range(3)),
         tuple(jnp.where(is_up[:, k], 1.0, -1.0).astype(dtype) for k in range(3)),
@@ -271,15 +292,16 @@ def _begin(config: MarchConfig, shape, table: Array, eye: Array, directions: Arr
     plane = tuple(first.cell[:, k].astype(dtype) + is_up[:, k] for k in range(3))
     is_open = first.t_in < first.t_out
     row = jnp.where(is_open, _row(shape, fixed, plane, first.axis), 0)
-    lanes = _Lanes(plane, first.t_in, row, jnp.ones_like(first.t_in))
+    lanes = Lanes(plane, first.t_in, row, jnp.ones_like(first.t_in))
     is_inside = first.is_eye_cell & is_open
     hides = is_inside & (not config.is_eye_cell_skipped)
-    moved, crossing = _step(config, shape, table[row, 0], lanes, fixed, hides)
+    strengths = strength(config.mode, logits.reshape(-1)[row // 3])
+    moved, crossing = _step(config, shape, strengths, lanes, fixed, hides)
     lanes = jax.tree.map(lambda a, b: jnp.where(is_inside, a, b), moved, lanes)
     return lanes, fixed, crossing, entry_face(first.axis, directions)
 
 
-def _step(config: MarchConfig, shape, strengths: Array, lanes: _Lanes, fixed: _Fixed, is_open):
+def _step(config: MarchConfig, shape, strengths: Array, lanes: Lanes, fixed: Fixed, is_open):
     """Crosses the cell and enters the next; equal planes are taken z first, so that x names the
     entry."""
     tx, ty, tz = ((plane - fixed.eye[k]) * fixed.inverse[k] for k, plane in enumerate(lanes.plane))
@@ -287,7 +309,7 @@ def _step(config: MarchConfig, shape, strengths: Array, lanes: _Lanes, fixed: _F
     chord = jnp.where(is_open, jnp.maximum(leave - lanes.t_in, 0.0), 0.0)
     hidden = jnp.where(chord > 0, alpha(config.mode, strengths, chord), 0.0)
     weight = lanes.passing * hidden
-    crossing = _Visit(lanes.row, lanes.t_in, chord, strengths, lanes.passing, weight)
+    crossing = Visit(lanes.row, lanes.t_in, chord, strengths, lanes.passing, weight)
     is_z = (tz <= tx) & (tz <= ty)
     is_y = ~is_z & (ty <= tx)
     moves = (~is_z & ~is_y, is_y, is_z)
@@ -296,10 +318,10 @@ def _step(config: MarchConfig, shape, strengths: Array, lanes: _Lanes, fixed: _F
         jnp.where(moves[k], lanes.plane[k] + fixed.sign[k], lanes.plane[k]) for k in range(3)
     )
     row = jnp.where(leave < fixed.t_out, _row(shape, fixed, plane, axis), 0)
-    return _Lanes(plane, leave, row, lanes.passing - weight), crossing
+    return Lanes(plane, leave, row, lanes.passing - weight), crossing
 
 
-def _row(shape, fixed: _Fixed, plane: tuple[Array, ...], axis: Array) -> Array:
+def _row(shape, fixed: Fixed, plane: tuple[Array, ...], axis: Array) -> Array:
     x, y, z = ((p + lower).astype(jnp.int32) for p, lower in zip(plane, fixed.lower, strict=True))
     return 3 * ((x * shape[1] + y) * shape[2] + z) + axis
 
@@ -320,7 +342,7 @@ def _add(table: Array, rows: list[Array], updates: list[Array], is_met: list[Arr
     )
 
 
-def _walk(config: MarchConfig, shape, table: Array, lanes: _Lanes, fixed: _Fixed, carry, visit):
+def _walk(config: MarchConfig, shape, table: Array, lanes: Lanes, fixed: Fixed, carry, visit):
     """Crosses cells until no lane is inside the grid and still sees something.
 
     Args:

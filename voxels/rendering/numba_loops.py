@@ -1,0 +1,193 @@
+"""The loops of the march, compiled by numba for all cores of a CPU; `numba_march` calls them.
+
+Per ray they do what `ray_march` does per lane, in the same order and in the precision of their
+arrays. What belongs to a ray lies ray by ray, `[rays, ..]`.
+"""
+
+# pyright: reportIndexIssue=false
+# (the names are arrays to numba only)
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange
+
+_RUN = 256
+"""Rays that a core takes one after another; neighbours meet the same cells."""
+_BLOCK = 4096
+
+
+def _on_all_cores(function: Callable[..., None]) -> Callable[..., None]:
+    """Compiles at the first call; keeps the machine code on disk where there is a place for it."""
+    function = inspect.unwrap(function)  # numba cannot read what checks types at run time
+    try:
+        return numba.njit(parallel=True, cache=True)(function)
+    except RuntimeError:  # neither the package nor the user's cache folder can be written
+        return numba.njit(parallel=True)(function)
+
+
+@_on_all_cores
+def gather(
+    is_beer: bool,
+    has_geometry: bool,
+    stop: float,
+    strides: Any,
+    strengths: Any,
+    features: Any,
+    eye: Any,
+    plane: Any,
+    inverse: Any,
+    t_in: Any,
+    t_out: Any,
+    row: Any,
+    passing: Any,
+    colors: Any,
+    left: Any,
+    geometry: Any,
+) -> None:
+    """Walks every ray until it leaves the grid or sees nothing more.
+
+    Args:
+      strides: from a cell to the next along x, y, z.
+      strengths, features: of cells, [cells], and by entry axis, [cells, 3, f].
+      plane, inverse: [rays, 3]; t_in, t_out, row, passing: [rays]; where the rays are.
+      colors, left, geometry: written: features [rays, f]; what the rays let through [rays]; if
+        asked for, weight by axis, depth and median [rays, 5].
+    """
+    num_rays, num_features = colors.shape
+    one = strengths.dtype.type(1)
+    for run in prange((num_rays + _RUN - 1) // _RUN):
+        total = np.empty(num_features, strengths.dtype)
+        for ray in range(run * _RUN, min(num_rays, (run + 1) * _RUN)):
+            total[:] = 0
+            if has_geometry:
+                geometry[ray] = 0
+                geometry[ray, 4] = np.inf
+            t, end, through = t_in[ray], t_out[ray], passing[ray]
+            cell, axis = row[ray] // 3, row[ray] % 3
+            px, py, pz = plane[ray, 0], plane[ray, 1], plane[ray, 2]
+            ix, iy, iz = inverse[ray, 0], inverse[ray, 1], inverse[ray, 2]
+            while t < end and through > stop:
+                tx, ty, tz = (px - eye[0]) * ix, (py - eye[1]) * iy, (pz - eye[2]) * iz
+                leave = min(min(tx, ty), tz)
+                if leave > t:
+                    hidden = strengths[cell]
+                    if is_beer:
+                        hidden = -math.expm1(-(leave - t) * hidden)
+                    weight = through * hidden
+                    after = through - weight
+                    for k in range(num_features):
+                        total[k] += weight * features[cell, axis, k]
+                    if has_geometry:
+                        geometry[ray, axis] += weight
+                        geometry[ray, 3] += weight * t
+                        if through > 0.5 and after <= 0.5:
+                            geometry[ray, 4] = t
+                    through = after
+                if tz <= tx and tz <= ty:
+                    axis = 2
+                    pz += one if iz > 0 else -one
+                    cell += strides[2] if iz > 0 else -strides[2]
+                elif ty <= tx:
+                    axis = 1
+                    py += one if iy > 0 else -one
+                    cell += strides[1] if iy > 0 else -strides[1]
+                else:
+                    axis = 0
+                    px += one if ix > 0 else -one
+                    cell += strides[0] if ix > 0 else -strides[0]
+                t = leave
+            left[ray] = through
+            colors[ray] = total
+
+
+@_on_all_cores
+def scatter(
+    is_beer: bool,
+    has_geometry: bool,
+    stop: float,
+    strides: Any,
+    strengths: Any,
+    features: Any,
+    eye: Any,
+    plane: Any,
+    inverse: Any,
+    t_in: Any,
+    t_out: Any,
+    row: Any,
+    passing: Any,
+    behind: Any,
+    g_colors: Any,
+    g_geometry: Any,
+    more_logits: Any,
+    more_features: Any,
+    d_logits: Any,
+    d_features: Any,
+) -> None:
+    """Walks again; the derivatives by logits and features.
+
+    Args:
+      behind: R in `ray_march`, [rays].
+      g_colors, g_geometry: cotangents, [rays, f] and, of weight by axis and depth, [rays, 4].
+      more_logits, more_features: room for what each share of the rays adds up but the first, as
+        d_logits and d_features, [shares - 1, ..].
+      d_logits, d_features: written, [cells] and [cells, 3, f].
+    """
+    num_rays, num_features = g_colors.shape
+    num_shares, num_cells = 1 + len(more_logits), len(d_logits)
+    one = strengths.dtype.type(1)
+    for share in prange(num_shares):
+        to_logits = d_logits if share == 0 else more_logits[share - 1]
+        to_features = d_features if share == 0 else more_features[share - 1]
+        to_logits[:] = 0
+        to_features[:] = 0
+        for run in range(share, (num_rays + _RUN - 1) // _RUN, num_shares):
+            for ray in range(run * _RUN, min(num_rays, (run + 1) * _RUN)):
+                t, end, through, rest = t_in[ray], t_out[ray], passing[ray], behind[ray]
+                cell, axis = row[ray] // 3, row[ray] % 3
+                px, py, pz = plane[ray, 0], plane[ray, 1], plane[ray, 2]
+                ix, iy, iz = inverse[ray, 0], inverse[ray, 1], inverse[ray, 2]
+                while t < end and through > stop:
+                    tx, ty, tz = (px - eye[0]) * ix, (py - eye[1]) * iy, (pz - eye[2]) * iz
+                    leave = min(min(tx, ty), tz)
+                    if leave > t:
+                        slope = hidden = strengths[cell]
+                        if is_beer:
+                            slope = (leave - t) * -math.expm1(-hidden)
+                            hidden = -math.expm1(-(leave - t) * hidden)
+                        weight = through * hidden
+                        after = through - weight
+                        value = after * 0
+                        for k in range(num_features):
+                            value += features[cell, axis, k] * g_colors[ray, k]
+                            to_features[cell, axis, k] += weight * g_colors[ray, k]
+                        if has_geometry:
+                            value += g_geometry[ray, axis] + g_geometry[ray, 3] * t
+                        rest -= weight * value
+                        to_logits[cell] += slope * (after * value - rest)
+                        through = after
+                    if tz <= tx and tz <= ty:
+                        axis = 2
+                        pz += one if iz > 0 else -one
+                        cell += strides[2] if iz > 0 else -strides[2]
+                    elif ty <= tx:
+                        axis = 1
+                        py += one if iy > 0 else -one
+                        cell += strides[1] if iy > 0 else -strides[1]
+                    else:
+                        axis = 0
+                        px += one if ix > 0 else -one
+                        cell += strides[0] if ix > 0 else -strides[0]
+                    t = leave
+    for block in prange((num_cells + _BLOCK - 1) // _BLOCK):
+        first, last = block * _BLOCK, min(num_cells, (block + 1) * _BLOCK)
+        for share in range(num_shares - 1):
+            for cell in range(first, last):
+                d_logits[cell] += more_logits[share, cell]
+                for axis in range(3):
+                    for k in range(num_features):
+                        d_features[cell, axis, k] += more_features[share, cell, axis, k]
