@@ -4,6 +4,7 @@ Each measurement runs in a process of its own, so that peak memory, compile time
 allocator's setting belong to it alone.
 """
 
+import atexit
 import json
 import multiprocessing
 import os
@@ -120,7 +121,9 @@ def _call(call, keep_memory, is_cold, cache_folder):
     folder = os.environ.get(runtime.CACHE_VARIABLE) or runtime.default_cache_folder()
     jax.config.update("jax_enable_compilation_cache", not is_cold)
     if is_cold:  # numba keeps what it compiles, too
-        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
+        kept = tempfile.TemporaryDirectory()
+        os.environ["NUMBA_CACHE_DIR"] = kept.name
+        atexit.register(kept.cleanup)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder or folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return call()

@@ -184,8 +184,10 @@ def _extras() -> Iterator[Finding]:
         yield Finding("note", "viewer", 'not installed: pip install "hardlight[viewer]"')
     else:
         yield Finding("ok", "viewer", "hardlight view is available")
-    if find_spec("numba") is None:
-        said = 'not installed: pip install "hardlight[numba]" renders block worlds faster on a CPU'
+    from voxels.rendering import numba_march
+
+    if not numba_march.is_available():
+        said = 'not usable: pip install "hardlight[numba]" renders block worlds faster on a CPU'
         yield Finding("note", "numba", said)
     else:
         yield Finding("ok", "numba", "block worlds are rendered by compiled loops on a CPU")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Writes the geometry of a radiance field as PLY, or the policy of a motion run as ONNX.
+    """Writes the geometry of a radiance field as PLY, the map of a block-world run in the format
+    of --out, or the policy of a motion run as ONNX.
 
     A mesh is cut out of the scene's box where the field is half opaque (needs the extra mesh);
     points are what the training views see. Both are in the coordinates of the scene's own files.
@@ -27,7 +28,8 @@ class ExportCommand:
   hardlight export runs/lego-error_map
   hardlight export runs/fox-uniform --what points --out fox.ply
   hardlight export runs/motion-humanoid-failure_bins
-  hardlight export runs/motion-g1-failure_bins --out policy.onnx"""
+  hardlight export runs/motion-g1-failure_bins --out policy.onnx
+  hardlight export runs/voxels-target --out world.schem"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
@@ -36,7 +38,8 @@ class ExportCommand:
     resolution: int = 256
     """Cells along the longest side of the mesh's box, or pixels along that of the views."""
     out: OptionalStr = None
-    """File to write. Default: mesh.ply, points.ply or policy.onnx in the run's folder."""
+    """File to write; of a block world .json, .vox, .schem, .schematic, .glb, .ply or .obj.
+    Default: mesh.ply, points.ply, world.glb or policy.onnx in the run's folder."""
 
     def run(self) -> int:
         """Exports the newest whole checkpoint."""
@@ -56,11 +59,22 @@ class ExportCommand:
             )
             print(f"written: {path}")
             return 0
+        if kind == "voxels":
+            return self._export_map(folder)
         if kind != "motion":
-            raise ValueError(
-                f"{folder.path}: runs of radiance fields and motion can be exported, got {kind}"
-            )
+            raise ValueError(f"{folder.path}: a run of kind {kind} has nothing to export")
         return self._export_policy(folder)
+
+    def _export_map(self, folder: "RunFolder") -> int:
+        from voxels.formats.any_map import save_any_map
+
+        from . import run_folder, voxels_setup
+
+        path = Path(self.out) if self.out else folder.path / "world.glb"
+        block_map, palette = voxels_setup.exported_map(folder)
+        run_folder.write_file(path, lambda partial: save_any_map(partial, block_map, palette))
+        print(f"written: {path} ({block_map.num_blocks:,} blocks)")
+        return 0
 
     def _export_policy(self, folder: "RunFolder") -> int:
         from . import checkpoints, motion_onnx, motion_setup, run_folder

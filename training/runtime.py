@@ -125,7 +125,8 @@ def versions() -> dict[str, str]:
     from importlib import metadata
 
     found = {"python": platform.python_version()}
-    for name in ("hardlight", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
+    names = ("hardlight", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "numba")
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

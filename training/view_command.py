@@ -23,7 +23,7 @@ class ViewCommand:
   hardlight view runs/blocks-uniform --port 9000 --size 320"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of the run, or a map.json."""
+    """Folder of the run, or a map: map.json, .vox, .schem or .schematic."""
     port: int = 8080
     """Port of the local web server."""
     host: str = "127.0.0.1"

@@ -25,16 +25,23 @@ class VoxelsCommand:
     examples: ClassVar[str] = """
   hardlight voxels
   hardlight voxels --map map.json --cameras metadata.json --steps 500
+  hardlight voxels --cameras metadata.json --set world.shape=[48,16,48] world.scale=2
   hardlight voxels --guidance mixture --sampler views
   hardlight voxels --guidance tiny --prompt "snow towers"
   hardlight voxels --map map.json --guidance sdxl --prompt "a castle in the snow"
+  hardlight voxels --map castle.vox --palette palette.json --want Brick=0.7 --steps 300
   hardlight voxels --map map.json --check-gradients
   hardlight voxels --resume runs/voxels-target"""
 
     map: OptionalStr = None
-    """A map.json to start from. Default: a procedural world to find again."""
+    """A map to start from: map.json, .vox, .schem or .schematic. Default: a procedural world to
+    find again."""
+    palette: OptionalStr = None
+    """A palette.json with the materials of the map. Default: the terrain's seven."""
     cameras: OptionalStr = None
-    """A metadata.json with posed pictures. Default: cameras that circle the world."""
+    """A metadata.json with posed pictures. Default: cameras that circle the world. Without --map
+    the pictures are all that is known: the world begins as fog of --set world.shape=[X,Y,Z] cells
+    with sides of world.scale metres, its floor centred at the origin."""
     guidance: GuidanceChoice = None
     """What pulls at the pictures: target (posed pictures), mixture (a closed-form denoiser of
     them), tiny (our own small denoiser, trained at first use), sdxl (needs its weights)."""
@@ -45,6 +52,12 @@ class VoxelsCommand:
     """Which cameras to look from: views_rounds (default), views, views_farthest, uniform."""
     sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
+    want: Assignments = ()
+    """Shares of materials among the blocks, NAME=SHARE; the others share the rest as they did.
+    Sets losses.distribution=1 and losses.material_entropy=0.5 unless --set says otherwise."""
+    stack: Assignments = ()
+    """Rewards for one block on another, BELOW/ABOVE=REWARD, Air being one. Sets
+    losses.adjacency=1 and losses.material_entropy=0.5 unless --set says otherwise."""
     steps: OptionalInt = None
     """Training steps; also the length of the schedules. Default 1200 from fog, 800 from a map."""
     views: OptionalInt = None
@@ -88,9 +101,24 @@ class VoxelsCommand:
             if others:
                 raise ValueError(f"a resumed run goes on as it was started; drop {others}")
         if self.cameras is not None and self.map is None:
-            raise ValueError("--cameras belongs to a --map: its frame is that of the map")
+            self._check_pictures_alone()
+        has_source = self.map is not None or self.cameras is not None
+        if self.palette is not None and (not has_source or self.guidance == "tiny"):
+            raise ValueError(
+                "--palette belongs to a --map or --cameras; tiny knows the terrain only"
+            )
         for name, value in (("steps", self.steps), ("views", self.views), ("size", self.size)):
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
         config_json.parse_assignments(self.set_, "--set")
         config_json.parse_assignments(self.sampler_option, "--sampler-option")
+        config_json.parse_assignments(self.want, "--want")
+        config_json.parse_assignments(self.stack, "--stack")
+
+    def _check_pictures_alone(self) -> None:
+        if self.guidance not in (None, "target", "mixture"):
+            raise ValueError(f"{self.guidance} shapes a --map; pictures alone guide by target")
+        if not any(name.startswith("world.shape=") for name in self.set_):
+            raise ValueError(
+                "--cameras without --map needs the size of the world: --set world.shape=[X,Y,Z]"
+            )

@@ -18,11 +18,16 @@ class WorldSource:
     """Where the world, its cameras and pictures come from; no map means a procedural one."""
 
     map: str | None = None
-    """A map.json to start from."""
+    """A map to start from: map.json, .vox, .schem or .schematic."""
+    palette: str | None = None
+    """A palette.json of other materials than the seven of the terrain; needs a map."""
     cameras: str | None = None
-    """A metadata.json with posed views; without it cameras circle the world."""
+    """A metadata.json with posed views; without it cameras circle the world. Without a map its
+    pictures are all that is known."""
     shape: tuple[int, int, int] = (16, 16, 16)
-    """Cells of a procedural world."""
+    """Cells of a world that no map gives."""
+    scale: float = 1.0
+    """Side in metres of the cells of a world that only pictures show."""
     num_views: int = 8
     size: int = 64
     """Side of the pictures in pixels, where no file says it."""
@@ -32,6 +37,12 @@ class WorldSource:
 
     def __post_init__(self):
         """Refuses what no reader takes."""
+        if self.palette is not None and self.map is None and self.cameras is None:
+            raise ValueError(
+                "a palette belongs to a map or pictures; procedural worlds are terrain"
+            )
+        if min(self.shape) < 1 or not 0 < self.scale < 1e6:
+            raise ValueError(f"world.shape {self.shape} and world.scale {self.scale}: needed > 0")
         if self.num_views < 1 or self.size < 8:
             raise ValueError(
                 f"needed num_views >= 1 and size >= 8, got {self.num_views} and {self.size}"
@@ -63,6 +74,42 @@ class GuidanceConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Share:
+    """How much of all blocks should be of a material."""
+
+    material: str
+    share: float
+
+    def __post_init__(self):
+        """Refuses what is no share."""
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"the share of {self.material} must be in [0, 1], got {self.share}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stacking:
+    """A reward, or below 0 a penalty, for one block on top of another; "Air" is a block here."""
+
+    below: str
+    above: str
+    reward: float
+
+    def __post_init__(self):
+        """Refuses what is no reward."""
+        if not -1e3 <= self.reward <= 1e3:
+            raise ValueError(f"the reward of {self.below}/{self.above} is {self.reward}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """Targets of the losses `distribution` and `adjacency`."""
+
+    shares: tuple[Share, ...] = ()
+    """Materials that are not named share what is left as they do in the map, or equally."""
+    stackings: tuple[Stacking, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class VoxelsLoop:
     """How the loop logs, saves and looks at its progress."""
 
@@ -90,6 +137,7 @@ class VoxelsJob:
     guidance: GuidanceConfig = GuidanceConfig()
     sampler: SamplerConfig = SamplerConfig(name="views_rounds")
     views_per_step: int = 4
+    wishes: Wishes = Wishes()
     train: TrainConfig
     loop: VoxelsLoop = VoxelsLoop()
 

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from voxels.block_map import BlockMap, compare_maps, map_statistics
+from voxels.gradient_report import gradient_report
 from voxels.grid import VoxelGrid, grid_statistics, map_from_grid
 from voxels.rendering.first_hit import HitConfig, find_hits
 from voxels.rendering.images import grid_rays
-from voxels.train_step import TrainState, render_at
+from voxels.train_step import TrainConfig, TrainState, World, render_at, temperature
 
 from . import voxels_setup
 from .voxels_setup import Setup
@@ -44,6 +45,7 @@ class Evaluator:
         self.setup = setup
         self._soft = jax.jit(functools.partial(render_at, setup.job.train))
         self._statistics = jax.jit(grid_statistics)
+        self._report = jax.jit(functools.partial(_report, setup.job.train))
         self._visible: Bool[np.ndarray, "x y z"] | None = None
 
     def pictures(self, state: TrainState, views: list[int]) -> Float[np.ndarray, "views r c 3"]:
@@ -66,36 +68,58 @@ class Evaluator:
         loaded = self.setup.loaded
         return map_from_grid(grid, loaded.block_map.names, loaded.scale)
 
+    def map_pictures(
+        self, block_map: BlockMap, views: list[int]
+    ) -> Float[np.ndarray, "views r c 3"]:
+        """Pictures of a map from some views, in steps of 1 / 255 as a file would hold them."""
+        loaded, near = self.setup.loaded, self.setup.job.train.render.near
+        shown = voxels_setup.render_map(
+            block_map, loaded.cameras, loaded.rows, loaded.cols, near, loaded.palette, views
+        )
+        return shown.astype(np.float32) / 255
+
+    def gradients(self, grid: VoxelGrid, step: Array | int) -> dict[str, Any]:
+        """The gradient report of the first view, at the temperature of a step."""
+        report = self._report(self.setup.run_key, grid, self.setup.world, jnp.asarray(step))
+        values = report_as_json(jax.device_get(report))
+        names = self.setup.loaded.palette.names
+        return values | {"per_material": dict(zip(names, values["per_material"], strict=True))}
+
     def judge(self, state: TrainState) -> Evaluation:
         """Renders every view both ways and compares with the pictures and with the known map."""
         loaded = self.setup.loaded
         views = list(range(loaded.num_views))
         soft = np.concatenate([self.pictures(state, [view]) for view in views])
         exported = self.export(state.grid)
-        render = self.setup.job.train.render
-        hard = voxels_setup.render_map(
-            exported, loaded.cameras, loaded.rows, loaded.cols, render.near
-        )
-        hard = hard.astype(np.float32) / 255
+        hard = self.map_pictures(exported, views)
         truth = loaded.pictures.astype(np.float32) / 255
-        difference = compare_maps(loaded.block_map, exported)
         numbers: dict[str, Any] = {
             "psnr": psnr(soft, truth),
             "psnr_exported": psnr(hard, truth),
             "export_gap": psnr(soft, hard),
             "num_blocks": exported.num_blocks,
-            "known_map": "hidden" if loaded.is_hidden else "initial",
+            "material_share": map_statistics(exported).material_share,
+            "known_map": loaded.known,
+        }
+        if loaded.known != "none":
+            numbers |= self._against_known(exported)
+        return Evaluation(soft, exported, hard, numbers)
+
+    def _against_known(self, exported: BlockMap) -> dict[str, Any]:
+        known, visible = self.setup.loaded.block_map, self.visible()
+        difference = compare_maps(known, exported)
+        right = exported.materials[visible] == known.materials[visible]
+        return {
             "added": difference.added,
             "removed": difference.removed,
             "repainted": difference.repainted,
             "solid_iou": round(difference.solid_iou, 5),
-            "material_share": map_statistics(exported).material_share,
+            "known_num_blocks": known.num_blocks,
+            "known_material_share": map_statistics(known).material_share,
+            "material_shift": difference.material_shift,
+            "num_visible": int(visible.sum()),
+            "visible_right": round(float(right.mean()), 5) if right.size else 1.0,
         }
-        visible = self.visible()
-        right = exported.materials[visible] == loaded.block_map.materials[visible]
-        numbers["num_visible"] = int(visible.sum())
-        numbers["visible_right"] = round(float(right.mean()), 5) if right.size else 1.0
-        return Evaluation(soft, exported, hard, numbers)
 
     def visible(self) -> Bool[np.ndarray, "x y z"]:
         """Cells of the known map that some pixel of some camera shows."""
@@ -116,6 +140,12 @@ class Evaluator:
                 seen[cell[is_hit]] = True
             self._visible = seen.reshape(loaded.shape)
         return self._visible
+
+
+def _report(config: TrainConfig, key: Any, grid: VoxelGrid, world: World, step: Array) -> Any:
+    heat = temperature(config, step)
+    scene = (world.lit, world.sky, world.cameras)
+    return gradient_report(config.render, key, grid, *scene, 0, temperature=heat)
 
 
 def psnr(a: Float[np.ndarray, "*image"], b: Float[np.ndarray, "*image"]) -> float:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from voxels.formats.map_json import save_map
-from voxels.gradient_report import gradient_report
+from voxels.rendering.planning import march_backend
 from voxels.train_step import TrainState, learn, look, train_step
 
 from . import (
@@ -75,6 +75,7 @@ def resume(path: str) -> dict[str, Any]:
     stored = run_folder.read_config(folder, VoxelsJob)
     job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
     run_folder.check_writable(folder.path)
+    job = _on_this_machine(job)
     setup = voxels_setup.prepare(job)
     if voxels_setup.fingerprint(setup.loaded) != stored["data"]:
         raise ValueError(f"{path}: the world or its pictures are not those the run started with")
@@ -85,23 +86,25 @@ def resume(path: str) -> dict[str, Any]:
     return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
 
 
+def _on_this_machine(job: VoxelsJob) -> VoxelsJob:
+    """The job without numba where there is none, or an accelerator: last bits may differ then."""
+    if job.train.render.backend != "numba" or march_backend() == "numba":
+        return job
+    print("note: the run was begun with numba on a CPU; it goes on without, and may differ in bits")
+    render = dataclasses.replace(job.train.render, backend="march")
+    return dataclasses.replace(job, train=dataclasses.replace(job.train, render=render))
+
+
 def check_gradients(job: VoxelsJob, *, out: str | None = None) -> dict[str, Any]:
     """Writes and prints a gradient report of the first view of the start; trains nothing."""
     setup = voxels_setup.prepare(job)
     folder = run_folder.create(out or run_folder.unused("runs", "voxels-gradients"))
     stored = {"config": config_json.to_json(job), "data": voxels_setup.fingerprint(setup.loaded)}
     run_folder.write_json(folder.config, stored)
-    values = _gradient_values(setup, setup.start)
+    values = Evaluator(setup).gradients(setup.start, 0)
     run_folder.write_json(folder.path / "gradient_report.json", values)
     print(json.dumps(values, indent=2))
     return values
-
-
-def _gradient_values(setup: Setup, grid: Any) -> dict[str, Any]:
-    world = setup.world
-    program = jax.jit(functools.partial(gradient_report, setup.job.train.render))
-    report = program(setup.run_key, grid, world.lit, world.sky, world.cameras, 0)
-    return voxels_evaluation.report_as_json(jax.device_get(report))
 
 
 def _train(
@@ -216,7 +219,7 @@ def _look(
     progress: Progress,
     log: RunLog,
 ) -> None:
-    """Writes pictures of the fixed views and a point of the curve."""
+    """Writes pictures of the fixed views, a point of the curve, and how the export would be."""
     views = list(range(min(setup.job.loop.num_fixed_views, setup.loaded.num_views)))
     images = evaluator.pictures(state, views)
     for view in views:
@@ -224,8 +227,19 @@ def _look(
         pictures.write_png(folder.images / name, pictures.to_uint8(images[view]))
     truth = setup.loaded.pictures[views].astype(np.float32) / 255
     quality = voxels_evaluation.psnr(images, truth)
+    exported = evaluator.export(state.grid)
+    hard = evaluator.map_pictures(exported, views)
+    gradients = evaluator.gradients(state.grid, state.step)
     progress.curve.append([progress.step, round(progress.train_seconds, 3), quality])
-    log.write(progress.step, {"psnr": quality}, group="fixed_views")
+    values = {
+        "psnr": quality,
+        "psnr_exported": voxels_evaluation.psnr(hard, truth),
+        "export_gap": voxels_evaluation.psnr(images, hard),
+        "num_blocks": exported.num_blocks,
+        "gradient_health_score": gradients["gradient_health_score"],
+        "gradient_score": gradients["score"],
+    }
+    log.write(progress.step, values, group="fixed_views")
 
 
 def _finish(
@@ -233,7 +247,7 @@ def _finish(
 ) -> dict[str, Any]:
     job, judged = setup.job, evaluator.judge(state)
     final = judged.numbers
-    gradients = _gradient_values(setup, state.grid)
+    gradients = evaluator.gradients(state.grid, state.step)
     run_folder.write_json(folder.path / "gradient_report.json", gradients)
     final["gradient_health_score"] = gradients["gradient_health_score"]
     final["gradient_score"] = gradients["score"]
@@ -241,13 +255,18 @@ def _finish(
         before = setup.loaded.pictures.astype(np.float32) / 255
         final["critic"] = tiny_guide.judge(before, judged.hard)
     save_map(
-        folder.path / "map_optimized.json",
+        folder.path / voxels_setup.EXPORTED,
         judged.exported,
-        metadata={"guidance": job.guidance.name, "step": progress.step, "seed": job.seed},
+        metadata={
+            "guidance": job.guidance.name,
+            "prompt": job.guidance.prompt,
+            "step": progress.step,
+            "seed": job.seed,
+        },
     )
     values = {
         "job": job.job,
-        "data": job.world.map or "procedural",
+        "data": job.world.map or job.world.cameras or "procedural",
         "guidance": job.guidance.name,
         "prompt": job.guidance.prompt,
         "sampler": job.sampler.name,
@@ -264,10 +283,12 @@ def _finish(
     }
     run_folder.write_json(folder.summary, values)
     voxels_report.write(folder, setup, judged, values, config_json.to_json(job))
-    what = "hidden" if setup.loaded.is_hidden else "initial"
+    found = f"{final['num_blocks']:,} blocks"
+    if "visible_right" in final:
+        share = 100 * final["visible_right"]
+        found = f"{share:.1f} % of the visible cells of the {final['known_map']} map"
     print(
-        f"{100 * final['visible_right']:.1f} % of the visible cells of the {what} map, "
-        f"PSNR {final['psnr']:.1f} dB, exported {final['psnr_exported']:.1f} dB, "
+        f"{found}, PSNR {final['psnr']:.1f} dB, exported {final['psnr_exported']:.1f} dB, "
         f"export gap {final['export_gap']:.1f} dB, {duration(progress.train_seconds)} of training"
     )
     print(f"report: {Path(folder.report)}")

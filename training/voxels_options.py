@@ -3,6 +3,7 @@
 import dataclasses
 
 from voxels.guidance.distillation import DistillationConfig
+from voxels.losses import LossWeights
 from voxels.rendering.images import RenderConfig
 from voxels.rendering.planning import march_backend
 from voxels.train_step import TrainConfig
@@ -10,7 +11,16 @@ from voxels.train_step import TrainConfig
 from . import config_json, voxels_setup
 from .nerf_config import SamplerConfig, SamplerOption
 from .voxels_command import VoxelsCommand
-from .voxels_config import TEXT_GUIDES, GuidanceConfig, VoxelsJob, VoxelsLoop, WorldSource
+from .voxels_config import (
+    TEXT_GUIDES,
+    GuidanceConfig,
+    Share,
+    Stacking,
+    VoxelsJob,
+    VoxelsLoop,
+    Wishes,
+    WorldSource,
+)
 
 _TINY_SCALE = 4.0
 # a search from fog begins a second time from what it found; shorter runs have nothing to begin from
@@ -29,6 +39,7 @@ def build(command: VoxelsCommand) -> VoxelsJob:
     is_text = guide in TEXT_GUIDES
     source = WorldSource(
         map=command.map,
+        palette=command.palette,
         cameras=command.cameras,
         start="fog" if command.map is None and not is_text else "map",
         num_views=plain.num_views if command.views is None else command.views,
@@ -49,7 +60,14 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         has_geometry=False,
         backend=march_backend(),
     )
-    train = TrainConfig(render=render)
+    wishes = _wishes(command)
+    # wishes count what is likely; cells that no picture shows must come to be something for them
+    losses = LossWeights(
+        distribution=1.0 if wishes.shares else 0.0,
+        adjacency=1.0 if wishes.stackings else 0.0,
+        material_entropy=0.5 if wishes != Wishes() else 0.0,
+    )
+    train = TrainConfig(render=render, losses=losses)
     if source.start == "fog" and (command.steps or _SEARCH_STEPS) >= _LEAST_STEPS_TO_RESTART:
         # the rate is held: a logit at its bound has far to go where it changes sides late
         train = dataclasses.replace(
@@ -77,6 +95,7 @@ def build(command: VoxelsCommand) -> VoxelsJob:
             ),
         ),
         views_per_step=min(4, loaded.num_views),
+        wishes=wishes,
         train=train,
         loop=VoxelsLoop(),
     )
@@ -87,3 +106,28 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         is_own = section in ("guidance", "loop", "views_per_step")
         job = config_json.replace_field(job, name if is_own else f"train.{name}", text)
     return job
+
+
+def _wishes(command: VoxelsCommand) -> Wishes:
+    shares = config_json.parse_assignments(command.want, "--want")
+    stackings = config_json.parse_assignments(command.stack, "--stack")
+    pairs = []
+    for pair, text in stackings.items():
+        below, slash, above = pair.partition("/")
+        if not (slash and below and above):
+            raise ValueError(f"--stack {pair}={text}: needed BELOW/ABOVE=REWARD")
+        pairs.append(Stacking(below=below, above=above, reward=_number("--stack", pair, text)))
+    return Wishes(
+        shares=tuple(
+            Share(material=name, share=_number("--want", name, text))
+            for name, text in shares.items()
+        ),
+        stackings=tuple(pairs),
+    )
+
+
+def _number(flag: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{flag} {name}={text}: not a number") from None

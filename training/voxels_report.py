@@ -27,18 +27,18 @@ def write(
 ) -> None:
     """Writes report.html."""
     final = summary["final"]
-    known = f"the {final['known_map']} map"
+    facts = [
+        ("PSNR", f"{final['psnr']:.2f} dB"),
+        ("PSNR of the exported map", f"{final['psnr_exported']:.2f} dB"),
+        ("export gap", f"{final['export_gap']:.2f} dB"),
+        ("training time", duration(summary["train_seconds"])),
+        ("steps", f"{summary['steps']:,}"),
+    ]
+    if final["known_map"] != "none":
+        right = f"{100 * final['visible_right']:.2f} %"
+        facts.insert(0, (f"visible cells as in the {final['known_map']} map", right))
     parts = [
-        report_page.facts(
-            [
-                (f"visible cells as in {known}", f"{100 * final['visible_right']:.2f} %"),
-                ("PSNR", f"{final['psnr']:.2f} dB"),
-                ("PSNR of the exported map", f"{final['psnr_exported']:.2f} dB"),
-                ("export gap", f"{final['export_gap']:.2f} dB"),
-                ("training time", duration(summary["train_seconds"])),
-                ("steps", f"{summary['steps']:,}"),
-            ]
-        ),
+        report_page.facts(facts),
         report_page.heading("Before and after"),
     ]
     for view in range(min(setup.job.loop.num_fixed_views, setup.loaded.num_views)):
@@ -47,13 +47,10 @@ def write(
     parts.append(report_page.heading("The map"))
     rows = [
         ("blocks", f"{final['num_blocks']:,}"),
-        (f"added to {known}", f"{final['added']:,}"),
-        (f"removed from {known}", f"{final['removed']:,}"),
-        ("changed material", f"{final['repainted']:,}"),
-        ("overlap of solid cells (IoU)", f"{final['solid_iou']:.4f}"),
+        *((f"share of {name}", f"{s:.3f}") for name, s in final["material_share"].items()),
+        *(_against_known(final) if final["known_map"] != "none" else ()),
         ("gradient health score, common formula", f"{final['gradient_health_score']:.3f}"),
         ("gradient score over visible cells", f"{final['gradient_score']:.3f}"),
-        *((f"share of {name}", f"{s:.3f}") for name, s in final["material_share"].items()),
         *(
             (f"critic: {word}, before and after", f"{before:.2f}, {after:.2f}")
             for word, (before, after) in final.get("critic", {}).items()
@@ -66,6 +63,21 @@ def write(
     guidance = f"{summary['guidance']} {summary['prompt']}".strip()
     subtitle = f"{summary['data']}, guidance {guidance}, seed {summary['seed']}"
     report_page.write(folder.report, report_page.page("Block world", subtitle, parts))
+
+
+def _against_known(final: dict[str, Any]) -> list[tuple[str, str]]:
+    known = f"the {final['known_map']} map"
+    return [
+        (f"blocks of {known}", f"{final['known_num_blocks']:,}"),
+        (f"added to {known}", f"{final['added']:,}"),
+        (f"removed from {known}", f"{final['removed']:,}"),
+        ("changed material", f"{final['repainted']:,}"),
+        ("overlap of solid cells (IoU)", f"{final['solid_iou']:.4f}"),
+        *(
+            (f"change of the share of {name}", f"{change:+.3f}")
+            for name, change in final["material_shift"].items()
+        ),
+    ]
 
 
 def _row(
@@ -93,6 +105,7 @@ def _plots(folder: RunFolder) -> list[str]:
     drawings = []
     for kind, name, title, label in (
         ("fixed_views", "psnr", "PSNR of the fixed views", "dB"),
+        ("fixed_views", "export_gap", "Soft pictures against those of the exported map", "dB"),
         ("train", "guide", "What the guide reports", ""),
         ("train", "num_solid", "Solid cells", "cells"),
         ("train", "material_entropy", "Doubt about materials", "nats"),

@@ -1,8 +1,10 @@
 """From a job to what its loop works on: world, cameras, pictures, guide, sampler, first grid."""
 
 import dataclasses
+import functools
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,10 @@ from PIL import Image
 from samplers import registry
 from samplers.base import Sampler
 from scenes.cameras import Cameras
-from voxels.block_map import BlockMap
-from voxels.formats.map_json import load_map
+from voxels.block_map import BlockMap, make_map, map_statistics
+from voxels.formats.any_map import load_any_map
 from voxels.formats.metadata_json import load_views
+from voxels.formats.palette_json import load_palette
 from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, harden, uniform_grid
 from voxels.guidance.mixture import mixture
 from voxels.guidance.prompts import parse_prompt
@@ -23,15 +26,17 @@ from voxels.guidance.protocol import Guidance
 from voxels.guidance.sdxl import sdxl
 from voxels.guidance.target import target
 from voxels.guidance.tiny import tiny
-from voxels.losses import neutral_priors
-from voxels.palette import daylight, lit_colors, terrain_palette
+from voxels.losses import make_priors
+from voxels.palette import Palette, daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
 from voxels.rendering.images import RenderConfig, render
 from voxels.train_step import TrainState, World, init_state
 
-from . import sdxl_weights, tiny_guide
+from . import run_folder, sdxl_weights, tiny_guide
+from .run_folder import RunFolder
 from .voxels_config import GuidanceConfig, VoxelsJob, WorldSource
 
+EXPORTED = "map_optimized.json"
 _START_NOISE = 0.1
 _FOG_LOGIT = -2.0  # thin, so that every cell on a ray is seen; thick fog freezes into floaters
 
@@ -40,17 +45,20 @@ class LoadedWorld(NamedTuple):
     """What a source holds.
 
     Attributes:
-      block_map: the map of the file, or the procedural world to find again.
+      block_map: the map of the file, or the procedural world to find again; empty where only
+        pictures are known.
+      palette: its materials.
       pictures: one per camera: of the files, or rendered from the map.
-      is_hidden: the map is the goal and not the start.
+      known: what the map is: the "hidden" goal, the "initial" start, or "none".
       notes: what a reader mended.
     """
 
     block_map: BlockMap
+    palette: Palette
     cameras: Cameras
     pictures: UInt8[np.ndarray, "views rows cols 3"]
     near: float
-    is_hidden: bool
+    known: Literal["hidden", "initial", "none"]
     notes: tuple[str, ...]
 
     @property
@@ -99,13 +107,16 @@ def load(source: WorldSource) -> LoadedWorld:
     Raises:
       FileNotFoundError, ValueError: naming the file and field.
     """
-    names = terrain_palette().names
+    palette = palette_of(source)
     notes: list[str] = []
-    if source.map is None:
+    if source.map is None and source.cameras is not None:
+        empty = np.zeros(source.shape, np.int16)
+        block_map, config = make_map(empty, palette.names, source.scale), WorldConfig()
+    elif source.map is None:
         config = WorldConfig(shape=source.shape)
         block_map = make_world(config, source.seed)
     else:
-        block_map, repairs = load_map(source.map, names)
+        block_map, repairs = load_any_map(source.map, palette)
         if repairs:
             notes.append(f"{source.map}: {repairs.describe()}")
         x, y, z = block_map.materials.shape
@@ -115,17 +126,21 @@ def load(source: WorldSource) -> LoadedWorld:
     near = 0.1
     if source.cameras is None:
         cameras = orbit_cameras(config, source.num_views, source.size, source.size)
-        pictures = render_map(block_map, cameras, source.size, source.size, near)
+        pictures = render_map(block_map, cameras, source.size, source.size, near, palette)
     else:
         views = load_views(source.cameras)
         cameras, near = views.cameras, views.near
         if all(path is not None and path.is_file() for path in views.image_paths):
             pictures = _read_pictures(views.image_paths, views.rows, views.cols)
+        elif source.map is None:
+            raise ValueError(f"{source.cameras}: pictures are missing, and there is no map")
         else:
             notes.append(f"{source.cameras}: pictures are missing; those of the map are used")
-            pictures = render_map(block_map, cameras, views.rows, views.cols, near)
-    is_hidden = source.start == "fog"
-    return LoadedWorld(block_map, cameras, pictures, near, is_hidden, tuple(notes))
+            pictures = render_map(block_map, cameras, views.rows, views.cols, near, palette)
+    known = "hidden" if source.start == "fog" else "initial"
+    if source.map is None and source.cameras is not None:
+        known = "none"
+    return LoadedWorld(block_map, palette, cameras, pictures, near, known, tuple(notes))
 
 
 def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
@@ -137,8 +152,17 @@ def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
     loaded = load(job.world) if loaded is None else loaded
     if loaded.shape != job.train.render.shape:
         raise ValueError(f"the map has {loaded.shape} cells, the run {job.train.render.shape}")
-    names = terrain_palette().names
-    lit, sky = lighting()
+    names = loaded.palette.names
+    wishes = job.wishes
+    priors = make_priors(
+        names,
+        {wish.material: wish.share for wish in wishes.shares},
+        {(wish.below, wish.above): wish.reward for wish in wishes.stackings},
+        before=map_statistics(loaded.block_map).material_share
+        if job.world.start == "map"
+        else None,
+    )
+    lit, sky = lighting(loaded.palette)
     key = jax.random.key(job.seed)
     init_key, run_key, start_key = jax.random.split(key, 3)
     if job.world.start == "map":
@@ -153,7 +177,7 @@ def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
         )
     guide = make_guide(job.guidance, loaded.pictures)
     cameras = Cameras(*(jnp.asarray(field) for field in loaded.cameras))
-    world = World(cameras, lit, sky, neutral_priors(len(names)), guide.data)
+    world = World(cameras, lit, sky, priors, guide.data)
     sampler = make_view_sampler(job, loaded.num_views)
     return Setup(job, loaded, world, guide, sampler, start, init_key, run_key)
 
@@ -210,6 +234,25 @@ def state_shapes(setup: Setup) -> TrainState:
     return jax.eval_shape(lambda: first_state(setup))
 
 
+def exported_map(folder: RunFolder) -> tuple[BlockMap, Palette]:
+    """The map that a run wrote, and what it is made of.
+
+    Raises:
+      FileNotFoundError: when the run has not finished.
+      ValueError: naming the file and what is wrong with it.
+    """
+    path = folder.path / EXPORTED
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the run has not finished; resume it first")
+    palette = palette_of(run_folder.read_job(folder, VoxelsJob).world)
+    return load_any_map(path, palette)[0], palette
+
+
+def palette_of(source: WorldSource) -> Palette:
+    """The materials of a source's map."""
+    return terrain_palette() if source.palette is None else load_palette(source.palette)
+
+
 def fingerprint(loaded: LoadedWorld) -> dict[str, Any]:
     """Sizes and a checksum, to tell whether a resumed run sees the same world and pictures."""
     checksum = zlib.crc32(loaded.block_map.materials.tobytes())
@@ -218,31 +261,37 @@ def fingerprint(loaded: LoadedWorld) -> dict[str, Any]:
     return {"shape": list(loaded.shape), "crc32": zlib.crc32(poses.tobytes(), checksum)}
 
 
-def lighting() -> tuple[Float[Array, "materials 6 3"], Float[Array, " 3"]]:
-    """Lit colours of the default palette by day, and the sky."""
+def lighting(palette: Palette) -> tuple[Float[Array, "materials 6 3"], Float[Array, " 3"]]:
+    """Lit colours of a palette by day, and the sky."""
     light = daylight()
-    return lit_colors(terrain_palette(), light), jnp.asarray(light.sky)
+    return lit_colors(palette, light), jnp.asarray(light.sky)
 
 
 def render_map(
-    block_map: BlockMap, cameras: Cameras, rows: int, cols: int, near: float
+    block_map: BlockMap,
+    cameras: Cameras,
+    rows: int,
+    cols: int,
+    near: float,
+    palette: Palette,
+    views: Sequence[int] | None = None,
 ) -> UInt8[np.ndarray, "views rows cols 3"]:
-    """Exact pictures of a map from every camera."""
-    lit, sky = lighting()
+    """Exact pictures of a map from every camera, or from some."""
+    lit, sky = lighting(palette)
     x, y, z = block_map.materials.shape
     config = RenderConfig(
         rows=rows, cols=cols, shape=(x, y, z), scale=block_map.scale, near=near, alpha="hard"
     )
     sure = InitialLogits(occupancy=5.0, material=20.0)
     logits, probs = harden(grid_from_map(block_map, sure))
-    program = jax.jit(
-        lambda logits, probs, cameras, view: (
-            render(config, logits, probs, lit, sky, cameras, view).color
-        )
-    )
-    count = len(cameras.focal)
-    views = [np.asarray(program(logits, probs, cameras, view)) for view in range(count)]
-    return np.round(255 * np.clip(views, 0, 1)).astype(np.uint8)
+    asked = range(len(cameras.focal)) if views is None else views
+    shown = [_exact(config, logits, probs, lit, sky, cameras, view) for view in asked]
+    return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _exact(config: RenderConfig, logits, probs, lit, sky, cameras, view) -> Array:
+    return render(config, logits, probs, lit, sky, cameras, view).color
 
 
 def _read_pictures(paths: tuple[Any, ...], rows: int, cols: int) -> UInt8[np.ndarray, "v r c 3"]:

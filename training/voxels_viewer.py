@@ -9,9 +9,9 @@ from jaxtyping import Float
 from PIL import Image
 
 from voxels.block_map import BlockMap
-from voxels.formats.map_json import load_map
+from voxels.formats.any_map import READABLE, load_any_map
 from voxels.meshing import face_mesh
-from voxels.palette import terrain_palette
+from voxels.palette import Palette, terrain_palette
 
 from . import pictures, run_folder, voxels_setup
 from .voxels_config import VoxelsJob
@@ -22,13 +22,22 @@ _FIELD_OF_VIEW = np.radians(50.0)
 class MapViewer:
     """Serves named maps of one size; a visitor picks which one is shown."""
 
-    def __init__(self, maps: dict[str, BlockMap], *, host: str, port: int):
+    def __init__(
+        self,
+        maps: dict[str, BlockMap],
+        *,
+        host: str,
+        port: int,
+        palette: Palette | None = None,
+    ):
         import viser
 
         self._server = viser.ViserServer(host=host, port=port, verbose=False)
         self.port = self._server.get_port()
         scene, shown = self._server.scene, list(maps)[-1]
-        lit, sky = (np.asarray(color) for color in voxels_setup.lighting())
+        lit, sky = (
+            np.asarray(color) for color in voxels_setup.lighting(palette or terrain_palette())
+        )
         scene.set_up_direction("+y")
         # light is baked into the colours, so every face gets the same of it here
         scene.configure_default_lights(enabled=False)
@@ -67,7 +76,7 @@ class MapViewer:
 
 def is_voxels(path: str) -> bool:
     """Whether a path is a map, or the folder of a block-world run."""
-    if Path(path).suffix == ".json":
+    if Path(path).suffix.lower() in READABLE:
         return True
     try:
         stored = run_folder.read_json(Path(path) / "config.json")
@@ -76,30 +85,28 @@ def is_voxels(path: str) -> bool:
     return run_folder.job_of(stored) == "voxels"
 
 
-def load_maps(path: str) -> dict[str, BlockMap]:
-    """The map of a file, or "before" and "after" of a run.
+def load_maps(path: str) -> tuple[dict[str, BlockMap], Palette]:
+    """The map of a file, or "before" (or "hidden") and "after" of a run, and what they are made of.
 
     Raises:
       FileNotFoundError, ValueError: naming the file.
     """
-    names = terrain_palette().names
-    if Path(path).suffix == ".json":
-        return {Path(path).name: _read(path, names)}
+    if Path(path).suffix.lower() in READABLE:
+        palette = terrain_palette()
+        return {Path(path).name: _read(path, palette)}, palette
     folder = run_folder.existing(path)
-    job = run_folder.read_job(folder, VoxelsJob)
-    exported = folder.path / "map_optimized.json"
-    if not exported.is_file():
-        raise FileNotFoundError(f"{exported}: the run has not finished; resume it first")
-    known = voxels_setup.load(job.world)
-    return {
-        "hidden" if known.is_hidden else "before": known.block_map,
-        "after": _read(exported, names),
-    }
+    exported, palette = voxels_setup.exported_map(folder)
+    known = voxels_setup.load(run_folder.read_job(folder, VoxelsJob).world)
+    if known.known == "none":
+        return {"after": exported}, palette
+    before = "hidden" if known.known == "hidden" else "before"
+    return {before: known.block_map, "after": exported}, palette
 
 
 def serve(path: str, *, host: str, port: int) -> None:
     """Serves a map or a run until interrupted."""
-    viewer = MapViewer(load_maps(path), host=host, port=port)
+    maps, palette = load_maps(path)
+    viewer = MapViewer(maps, host=host, port=port, palette=palette)
     print(f"{path}: http://{host}:{viewer.port}  (Ctrl-C ends)")
     try:
         while True:
@@ -108,8 +115,8 @@ def serve(path: str, *, host: str, port: int) -> None:
         viewer.stop()
 
 
-def _read(path: str | Path, names: tuple[str, ...]) -> BlockMap:
-    block_map, repairs = load_map(path, names)
+def _read(path: str | Path, palette: Palette) -> BlockMap:
+    block_map, repairs = load_any_map(path, palette)
     if repairs:
         print(f"note: {path}: {repairs.describe()}")
     return block_map

@@ -38,15 +38,19 @@ class GradientReport(NamedTuple):
     """What `gradient_report` finds; scalars unless said otherwise.
 
     Attributes:
-      gradient_health_score: the common score, of the pixel-sum loss.
+      gradient_health_score: the common score, of the pixel-sum loss. Its blocks are the cells that
+        are more there than not; in a fog, where there are none, all above an occupancy of 0.01.
       legacy_norm: its gradient's L2 norm.
       legacy_block_share: blocks with a gradient, over all blocks, hidden ones included.
       score: the corrected score, 0 to 1.
       num_visible: cells that hide at least 1e-3 of a pixel.
       material_coverage, occupancy_coverage: share of the visible cells that get a gradient.
-      agreement_error: relative difference to central differences along a random direction.
+      agreement_error: relative difference to central differences along a random direction; the
+        larger of the two below.
+      occupancy_agreement_error, material_agreement_error: when only these logits move.
       occupancy, material: sizes of the gradients of a mean loss.
       per_material: L2 norm of the gradient of each material's logits.
+      num_nan, num_infinite: entries that are.
       is_finite: no entry is NaN or infinite.
       is_differentiable: finite, not zero, and something is visible.
     """
@@ -59,9 +63,13 @@ class GradientReport(NamedTuple):
     material_coverage: Float[Array, ""]
     occupancy_coverage: Float[Array, ""]
     agreement_error: Float[Array, ""]
+    occupancy_agreement_error: Float[Array, ""]
+    material_agreement_error: Float[Array, ""]
     occupancy: SizeReport
     material: SizeReport
     per_material: Float[Array, " materials"]
+    num_nan: Int[Array, ""]
+    num_infinite: Int[Array, ""]
     is_finite: Bool[Array, ""]
     is_differentiable: Bool[Array, ""]
 
@@ -95,7 +103,7 @@ def gradient_report(
     cameras: Cameras,
     view: Int[Array, ""] | int,
     *,
-    temperature: float = 1.0,
+    temperature: float | Float[Array, ""] = 1.0,
     step: float = 1e-2,
 ) -> GradientReport:
     """Differentiates one view and judges what comes back.
@@ -119,6 +127,8 @@ def gradient_report(
         return jnp.mean(jnp.square(color - 0.5))
 
     is_block = grid.occupancy_logits > 0
+    is_there = jax.nn.sigmoid(grid.occupancy_logits) > 0.01
+    is_block = jnp.where(jnp.any(is_block), is_block, is_there)
     old = jax.grad(pixel_sum)(grid).material_logits * is_block[..., None]
     health, old_norm, share = _health(old, is_block)
 
@@ -133,21 +143,28 @@ def gradient_report(
     reached = jnp.abs(gradient.occupancy_logits) > floor
     occupancy_coverage = jnp.sum(seen & reached) / at_least_one
 
+    def disagreement(direction: VoxelGrid) -> Array:
+        slope = _dot(gradient, direction)
+        ahead = mean_loss(jax.tree.map(lambda x, d: x + step * d, grid, direction))
+        behind = mean_loss(jax.tree.map(lambda x, d: x - step * d, grid, direction))
+        difference = (ahead - behind) / (2 * step)
+        size = jnp.maximum(jnp.abs(slope), jnp.abs(difference))
+        # what float32 can tell from two losses
+        noise = 4 * jnp.finfo(ahead.dtype).eps * ahead / step
+        return jnp.abs(slope - difference) / jnp.maximum(size, jnp.maximum(noise, 1e-30))
+
     first, second = jax.random.split(key)
-    direction = VoxelGrid(
-        jax.random.normal(first, grid.shape) * seen,
-        jax.random.normal(second, grid.material_logits.shape) * seen[..., None],
+    still = jax.tree.map(jnp.zeros_like, grid)
+    of_occupancy = disagreement(
+        still._replace(occupancy_logits=jax.random.normal(first, grid.shape) * seen)
     )
-    slope = _dot(gradient, direction)
-    ahead = mean_loss(jax.tree.map(lambda x, d: x + step * d, grid, direction))
-    behind = mean_loss(jax.tree.map(lambda x, d: x - step * d, grid, direction))
-    difference = (ahead - behind) / (2 * step)
-    size = jnp.maximum(jnp.abs(slope), jnp.abs(difference))
-    # what float32 can tell from two losses
-    noise = 4 * jnp.finfo(ahead.dtype).eps * ahead / step
-    error = jnp.abs(slope - difference) / jnp.maximum(size, jnp.maximum(noise, 1e-30))
+    along = jax.random.normal(second, grid.material_logits.shape) * seen[..., None]
+    of_materials = disagreement(still._replace(material_logits=along))
+    error = jnp.maximum(of_occupancy, of_materials)
     leaves = jax.tree.leaves(gradient)
-    is_finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(g)) for g in leaves]))
+    num_nan = sum((jnp.sum(jnp.isnan(g)) for g in leaves), jnp.zeros((), jnp.int32))
+    num_infinite = sum((jnp.sum(jnp.isinf(g)) for g in leaves), jnp.zeros((), jnp.int32))
+    is_finite = num_nan + num_infinite == 0
     is_alive = jnp.max(jnp.array([jnp.max(jnp.abs(g)) for g in leaves])) > 0
     coverage = 0.5 * (material_coverage + occupancy_coverage)
     return GradientReport(
@@ -159,9 +176,13 @@ def gradient_report(
         material_coverage=material_coverage,
         occupancy_coverage=occupancy_coverage,
         agreement_error=error,
+        occupancy_agreement_error=of_occupancy,
+        material_agreement_error=of_materials,
         occupancy=_sizes(gradient.occupancy_logits),
         material=_sizes(gradient.material_logits),
         per_material=jnp.sqrt(jnp.sum(jnp.square(gradient.material_logits), axis=(0, 1, 2))),
+        num_nan=num_nan,
+        num_infinite=num_infinite,
         is_finite=is_finite,
         is_differentiable=is_finite & is_alive & (num_visible > 0),
     )

@@ -6,13 +6,18 @@ Functional losses follow Earle et al. 2024 (DreamCraft): shares of blocks and wa
 """
 
 import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .grid import VoxelGrid, binary_entropy
+from .palette import AIR
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,43 @@ def neutral_priors(num_materials: int) -> Priors:
     """Equal shares and no rewards."""
     share = jnp.full(num_materials, 1.0 / num_materials)
     return Priors(share, jnp.zeros((num_materials + 1, num_materials + 1)))
+
+
+def make_priors(
+    names: Sequence[str],
+    shares: Mapping[str, float],
+    rewards: Mapping[tuple[str, str], float],
+    before: Mapping[str, float] | None = None,
+) -> Priors:
+    """Targets by name.
+
+    Args:
+      names: the materials of the palette.
+      shares: of some materials; the others share the rest.
+      before: shares in whose proportion they do; None, or none of theirs: equally.
+      rewards: of (below, above), which may be "Air".
+    Raises:
+      ValueError: an unknown material, or shares that do not add up to one.
+    """
+    kinds = [*names, AIR]
+    unknown = sorted({*shares, *itertools.chain(*rewards)} - set(kinds))
+    if unknown or AIR in shares:
+        raise ValueError(
+            f"no material {unknown[0] if unknown else AIR!r} to wish for: {', '.join(names)}"
+        )
+    total, others = math.fsum(shares.values()), len(names) - len(shares)
+    if total > 1 + 1e-6 or (not others and total < 1 - 1e-6):
+        raise ValueError(f"the wanted shares add up to {total:g}, not to 1")
+    weight = {name: (before or {}).get(name, 0.0) for name in names if name not in shares}
+    if not sum(weight.values()):
+        weight = dict.fromkeys(weight, 1.0)
+    rest = max(0.0, 1.0 - total) / max(sum(weight.values()), 1e-12)
+    reward = np.zeros((len(kinds), len(kinds)), np.float32)
+    for (below, above), value in rewards.items():
+        reward[kinds.index(below), kinds.index(above)] = value
+    wanted = {name: rest * value for name, value in weight.items()} | dict(shares)
+    share = np.array([wanted[name] for name in names], np.float32)
+    return Priors(jnp.asarray(share), jnp.asarray(reward))
 
 
 def sparsity(grid: VoxelGrid) -> Float[Array, ""]:

@@ -66,6 +66,11 @@ class TrainConfig:
         logits = (self.max_logit, self.restart_logit)
         if min(*rates, *heats, *logits) <= 0 or self.num_steps < 1:
             raise ValueError("learning rates, temperatures, logits and num_steps must be > 0")
+        if self.render.backend == "splat":
+            raise ValueError(
+                "training marches: splatting needs room that changes with the world; it is for "
+                "pictures, see rendering.planning.render_planned"
+            )
         ends = (0.0, *self.restarts, 1.0)
         if any(b <= a for a, b in itertools.pairwise(ends)):
             raise ValueError(f"restarts must rise within (0, 1), got {self.restarts}")
@@ -231,7 +236,8 @@ def learn(
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Pulls the guide's answer back through the renderer and takes a step.
 
-    Cotangents that are not finite count as 0, and are counted in the metrics.
+    Cotangents that are not finite count as 0, and are counted in the metrics. Their `loss` is what
+    guide, variance and priors add up to; only guides that report a loss make it one that falls.
     """
     draw = seen.draw
     is_finite = jnp.isfinite(pull.gradient)
@@ -253,17 +259,20 @@ def learn(
     limit = jnp.where(is_restart, config.restart_logit, config.max_logit)
     grid = bound_logits(optax.apply_updates(state.grid, updates), limit)  # pyright: ignore[reportArgumentType]
     sampler_state = sampler.update(state.sampler, draw, Feedback(value=pull.value))
+    views = draw.items.shape[0]
     metrics = {
+        "loss": jnp.mean(pull.value) + weight * jnp.mean(variance) + prior,
         "guide": jnp.mean(pull.value),
         "variance": jnp.mean(variance),
         "prior": prior,
         "temperature": temperature(config, state.step),
         "occupancy_gradient_norm": jnp.linalg.norm(gradient.occupancy_logits.reshape(-1)),
         "material_gradient_norm": jnp.linalg.norm(gradient.material_logits.reshape(-1)),
-        "gradient_max": jnp.max(jnp.abs(gradient.occupancy_logits)),
+        "gradient_max": jnp.maximum(*(jnp.max(jnp.abs(part)) for part in gradient)),
         "num_bad_cotangents": jnp.sum(~is_finite).astype(jnp.float32),
+        **{f"camera_{i}": draw.items[i].astype(jnp.float32) for i in range(views)},
         **pull.metrics,
-        **parts,
+        **{f"prior_{name}": value for name, value in parts.items()},
     }
     return TrainState(grid, optimizer, sampler_state, state.step + 1), metrics
 

@@ -101,7 +101,7 @@ def served(path):
 
 def test_a_block_world_is_seen_in_its_colours(tmp_path):
     pytest.importorskip("viser")
-    sky = np.round(255 * np.asarray(lighting()[1])).astype(int)
+    sky = np.round(255 * np.asarray(lighting(terrain_palette())[1])).astype(int)
 
     def is_right(picture):
         red, green, blue = (picture[..., k].astype(int) for k in range(3))

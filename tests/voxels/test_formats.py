@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from voxels.block_map import exposed_faces, make_map
+from voxels.formats.any_map import load_any_map, save_any_map
 from voxels.formats.blocks import (
     LEGACY_ID_OF_MATERIAL,
     MATERIAL_OF_LEGACY_ID,
@@ -205,3 +206,47 @@ def test_meshes_of_nothing_or_of_unknown_kind_are_refused(tmp_path, world):
         save_mesh(tmp_path / "empty.glb", empty, PALETTE)
     with pytest.raises(ValueError, match="ends in"):
         save_mesh(tmp_path / "world.step", world, PALETTE)
+
+
+def test_colours_survive_the_way_through_other_programs(tmp_path):
+    """Faces and voxels have the colours of their material when others read them."""
+    blocks = np.zeros((3, 2, 2), int)
+    blocks[:2, 0, :], blocks[0, 1, 0] = 3, 1
+    world = make_map(blocks, PALETTE.names)
+    table = np.round(255 * np.asarray(PALETTE.colors)).astype(int)
+    trimesh = pytest.importorskip("trimesh")
+    for ending in ("glb", "ply"):
+        save_mesh(tmp_path / f"world.{ending}", world, PALETTE)
+        mesh = trimesh.load(tmp_path / f"world.{ending}", force="mesh", process=False)
+        up = mesh.face_normals[:, 1] > 0.9
+        seen = {tuple(map(int, c)) for c in np.asarray(mesh.visual.face_colors)[up, :3]}
+        assert seen == {tuple(table[0, 0]), tuple(table[2, 0])}, ending
+    parser = pytest.importorskip("pyvox.parser")
+    save_any_map(tmp_path / "world.vox", world, PALETTE)
+    model = parser.VoxParser(str(tmp_path / "world.vox")).parse()
+    colors = {v.c: model.palette[v.c - 1] for v in model.models[0].voxels}
+    assert set(colors) == {1, 3}
+    for material, color in colors.items():
+        assert (color.r, color.g, color.b) == tuple(table[material - 1, 2])
+
+
+@pytest.mark.parametrize("name", ["world.json", "world.vox", "world.schem", "world.schematic"])
+def test_every_readable_ending_is_read_back_through_one_door(tmp_path, world, name):
+    if "schem" in name:
+        pytest.importorskip("nbtlib")
+    save_any_map(tmp_path / name, world, PALETTE)
+    again, repairs = load_any_map(tmp_path / name, PALETTE)
+    assert not repairs
+    np.testing.assert_array_equal(again.materials, world.materials)
+
+
+def test_other_endings_and_broken_files_are_named(tmp_path, world):
+    with pytest.raises(ValueError, match=r"world\.step: a map is written as one of"):
+        save_any_map(tmp_path / "world.step", world, PALETTE)
+    with pytest.raises(ValueError, match=r"world\.glb: a map ends in one of"):
+        load_any_map(tmp_path / "world.glb", PALETTE)
+    with pytest.raises(FileNotFoundError, match=r"none\.vox"):
+        load_any_map(tmp_path / "none.vox", PALETTE)
+    (tmp_path / "grey.vox").write_bytes(b"VOX ")
+    with pytest.raises(ValueError, match=r"grey\.vox"):
+        load_any_map(tmp_path / "grey.vox", PALETTE)

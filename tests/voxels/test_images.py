@@ -139,6 +139,14 @@ def test_gradients_of_a_soft_world_are_healthy_and_of_an_empty_one_are_not():
     share, norm = float(healthy.legacy_block_share), float(healthy.legacy_norm)
     size = min(1.0, norm / 100) if norm < 100 else max(0.0, 1 - (norm - 100) / 1000)
     np.testing.assert_allclose(healthy.gradient_health_score, 0.5 * share + 0.5 * size, rtol=1e-4)
+    assert float(healthy.agreement_error) == max(
+        float(healthy.occupancy_agreement_error), float(healthy.material_agreement_error)
+    )
+    fog = report(uniform_grid(WORLD.shape, 7, occupancy_logit=-2.0))
+    assert float(fog.legacy_block_share) > 0.99
+    broken = report(uniform_grid(WORLD.shape, 7, occupancy_logit=float("nan")))
+    assert int(broken.num_nan) > 0
+    assert float(broken.score) == 0.0
     empty = report(uniform_grid(WORLD.shape, 7, occupancy_logit=-1e4))
     assert not bool(empty.is_differentiable)
     assert float(empty.gradient_health_score) == 0.0

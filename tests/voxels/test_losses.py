@@ -79,3 +79,36 @@ def test_schedules_begin_and_end_where_they_say():
     for schedule in (geometric, linear):
         np.testing.assert_allclose(schedule(2.0, 0.5, -1.0), 2.0)
         np.testing.assert_allclose(schedule(2.0, 0.5, 2.0), 0.5, rtol=1e-6)
+
+
+def test_wishes_by_name_become_targets():
+    priors = losses.make_priors(
+        ("Grass", "Stone", "Snow"), {"Stone": 0.5}, {("Stone", "Snow"): 2.0, ("Snow", "Air"): -1.0}
+    )
+    np.testing.assert_allclose(priors.share, [0.25, 0.5, 0.25])
+    expected = np.zeros((4, 4))
+    expected[1, 2], expected[2, 3] = 2.0, -1.0
+    np.testing.assert_array_equal(priors.adjacency, expected)
+    before = {"Grass": 0.6, "Stone": 0.2, "Snow": 0.2}
+    kept = losses.make_priors(("Grass", "Stone", "Snow"), {"Snow": 0.6}, {}, before)
+    np.testing.assert_allclose(kept.share, [0.3, 0.1, 0.6], rtol=1e-6)
+    gone = losses.make_priors(("Grass", "Stone"), {"Stone": 0.5}, {}, {"Stone": 1.0})
+    np.testing.assert_allclose(gone.share, [0.5, 0.5])
+    neutral = losses.make_priors(("Grass", "Stone"), {}, {})
+    for a, b in zip(neutral, losses.neutral_priors(2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("shares", "rewards", "message"),
+    [
+        ({"Gold": 0.5}, {}, "no material 'Gold'"),
+        ({"Air": 0.5}, {}, "no material 'Air'"),
+        ({}, {("Grass", "Gold"): 1.0}, "no material 'Gold'"),
+        ({"Grass": 0.7, "Stone": 0.7}, {}, "add up to 1.4"),
+        ({"Grass": 0.3, "Stone": 0.3}, {}, "add up to 0.6"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused(shares, rewards, message):
+    with pytest.raises(ValueError, match=message):
+        losses.make_priors(("Grass", "Stone"), shares, rewards)

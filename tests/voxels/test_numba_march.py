@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,9 @@ import pytest
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
 from voxels.rendering import numba_march, xla_calls
-from voxels.rendering.images import RenderConfig, render, render_views
+from voxels.rendering.images import RenderConfig, grid_rays, render, render_views
+from voxels.rendering.planning import march_backend
+from voxels.rendering.ray_march import MarchConfig, composite_march
 
 numba = pytest.importorskip("numba")
 numba_loops = importlib.import_module("voxels.rendering.numba_loops")
@@ -130,6 +133,96 @@ def test_a_called_function_sees_and_fills_the_buffers_themselves():
         [jax.ShapeDtypeStruct((0, 3), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)],
     )
     assert jax.jit(empty)(jnp.ones((0, 3)), jnp.ones((0, 3)))[1] == 0
+
+
+def test_numbers_that_are_none_return_as_they_do_from_the_march():
+    """No ray walks for ever or out of the grid, whatever it is given."""
+    logits, probs = parameters()
+    broken = logits.at[4, 3, 2].set(jnp.nan).at[1, 1, 1].set(jnp.inf).at[7, 7, 7].set(-jnp.inf)
+    rays = grid_rays(CONFIG, CAMERAS, 0)
+    eye, directions = rays.eye, rays.directions
+    lost = directions.at[3, 4].set(jnp.nan).at[5, 6].set(jnp.inf).at[7, 8].set(0.0)
+    config = MarchConfig()
+    for given in (
+        (broken, eye, directions),
+        (logits, eye, lost),
+        (logits, eye.at[1].set(jnp.nan), directions),
+        (logits, eye.at[0].set(jnp.inf), directions),
+        (logits, eye * 1e9, directions),
+    ):
+        results = []
+        for walk in (numba_march.composite_numba, composite_march):
+
+            def total(logits, eye, directions, walk=walk):
+                out = walk(config, logits, probs, LIT, eye, directions)
+                return jnp.sum(jnp.where(jnp.isfinite(out.features), out.features, 0.0)), out
+
+            results.append(jax.jit(jax.value_and_grad(total, has_aux=True))(*given))
+        (_, a), (_, b) = (result[0] for result in results)
+        np.testing.assert_allclose(a.features, b.features, atol=1e-5)
+        np.testing.assert_allclose(a.transmittance, b.transmittance, atol=1e-5)
+
+
+def test_other_numbers_and_larger_grids_are_refused():
+    logits, probs = parameters()
+    rays = grid_rays(CONFIG, CAMERAS, 0)
+    half = logits.astype(jnp.bfloat16)
+    with pytest.raises(ValueError, match="float32 or float64"):
+        numba_march.composite_numba(MarchConfig(), half, probs, LIT, rays.eye, rays.directions)
+    huge = [
+        jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1024,) * 3, (1024, 1024, 1024, 7))
+    ]
+    with pytest.raises(ValueError, match="more cells than fit"):
+        jax.eval_shape(
+            lambda logits, probs: numba_march.composite_numba(
+                MarchConfig(), logits, probs, LIT, rays.eye, rays.directions
+            ),
+            *huge,
+        )
+
+
+def test_a_registration_that_failed_can_be_made_again(monkeypatch):
+    def give(result):
+        result[...] = 7
+
+    def refuse(*_, **__):
+        raise RuntimeError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax.ffi, "register_ffi_target", refuse)
+        with pytest.raises(RuntimeError, match="not now"):
+            xla_calls.register("hardlight_test_again", give)
+    xla_calls.register("hardlight_test_again", give)
+    call = jax.ffi.ffi_call("hardlight_test_again", jax.ShapeDtypeStruct((2,), jnp.int32))
+    np.testing.assert_array_equal(jax.jit(call)(), [7, 7])
+
+
+def test_code_that_cannot_be_kept_runs_all_the_same(monkeypatch):
+    from numba.core.caching import FunctionCache
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    def double(values):
+        for i in numba.prange(len(values)):
+            values[i] *= 2
+
+    # numba finds no source of a function made here, so there is no place to keep it either
+    run = numba_loops._on_all_cores(double)
+    monkeypatch.setattr(FunctionCache, "save_overload", full)
+    values = np.arange(3.0)
+    run(values)
+    np.testing.assert_array_equal(values, [0, 2, 4])
+
+
+def test_a_package_that_cannot_be_imported_is_none(monkeypatch):
+    numba_march.is_available.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "numba", None)
+        assert not numba_march.is_available()
+        assert march_backend() == "march"
+    numba_march.is_available.cache_clear()
+    assert numba_march.is_available()
 
 
 def test_a_missing_package_and_an_accelerator_are_refused(monkeypatch):

@@ -1,17 +1,28 @@
 """The whole job from its flags: resume bit for bit, gradients alone, maps and captured views."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from training import checkpoints, config_json, run_folder, voxels_job, voxels_setup
+from training.export_command import ExportCommand
 from training.fault import FaultError
 from training.interrupts import StopRequest
 from training.voxels_command import VoxelsCommand
 from training.voxels_config import VoxelsJob
+from training.voxels_evaluation import Evaluator
+from voxels.block_map import make_map
+from voxels.formats.any_map import load_any_map
+from voxels.formats.magica_voxel import save_vox
+from voxels.formats.metadata_json import CapturedViews, save_views
+from voxels.formats.palette_json import load_palette
+from voxels.palette import terrain_palette
+from voxels.procedural import WorldConfig, make_world, orbit_cameras
 
 SMALL = {"steps": 8, "size": 16, "views": 3, "set_": ("world.shape=[5,5,5]", "loop.log_every=2")}
 
@@ -61,6 +72,22 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, mon
     summaries = [run_folder.read_json(path / "summary.json")["final"] for path in (whole, broken)]
     assert summaries[0] == summaries[1]
     assert "export gap" in (broken / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_begun_with_numba_goes_on_without(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(voxels_job, "StopRequest", StopAfter)
+        with pytest.raises(SystemExit):
+            VoxelsCommand(out=str(out), **SMALL).run()
+    config = run_folder.read_json(out / "config.json")
+    config["config"]["train"]["render"]["backend"] = "numba"
+    (out / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(voxels_job, "march_backend", lambda: "march")
+    VoxelsCommand(resume=str(out)).run()
+    assert "goes on without" in capsys.readouterr().out
+    assert last_state(out).step == 8
 
 
 @pytest.mark.slow
@@ -114,14 +141,96 @@ def test_a_map_with_captured_views_is_kept_by_its_own_pictures(tmp_path, data_fo
 
 
 @pytest.mark.slow
+def test_pictures_alone_are_turned_into_a_map(tmp_path):
+    """Posed pictures of a world that the run is never shown; its cells are right all the same."""
+    config = WorldConfig(shape=(8, 8, 8), scale=2.0, num_houses=0)
+    world, cameras = make_world(config, 0), orbit_cameras(config, 6, 48, 48)
+    shown = voxels_setup.render_map(world, cameras, 48, 48, 0.1, terrain_palette())
+    (tmp_path / "images").mkdir()
+    paths = [tmp_path / "images" / f"{number}.png" for number in range(6)]
+    for path, image in zip(paths, shown, strict=True):
+        Image.fromarray(image).save(path)
+    names = tuple(str(number) for number in range(6))
+    views = CapturedViews(cameras, names, 48, 48, 0.1, 500.0, tuple(paths))
+    save_views(tmp_path / "metadata.json", views)
+    out = tmp_path / "run"
+    command = VoxelsCommand(
+        cameras=str(tmp_path / "metadata.json"),
+        steps=500,
+        set_=("world.shape=[8,8,8]", "world.scale=2"),
+        out=str(out),
+    )
+    command.run()
+    summary = run_folder.read_json(out / "summary.json")
+    assert summary["final"]["known_map"] == "none"
+    assert "visible_right" not in summary["final"]
+    found = load_any_map(out / "map_optimized.json", terrain_palette())[0]
+    setup = voxels_setup.prepare(run_folder.read_job(run_folder.existing(str(out)), VoxelsJob))
+    loaded = setup.loaded._replace(block_map=world)
+    visible = Evaluator(setup._replace(loaded=loaded)).visible()
+    assert np.mean(found.materials[visible] == world.materials[visible]) > 0.95
+    assert "blocks" in (out / "report.html").read_text()
+    paths[0].unlink()
+    with pytest.raises(ValueError, match="pictures are missing, and there is no map"):
+        dataclasses.replace(command, out=str(tmp_path / "other")).run()
+
+
+@pytest.mark.slow
 def test_gradients_can_be_checked_without_training(tmp_path, capsys):
     out = tmp_path / "gradients"
     VoxelsCommand(check_gradients=True, out=str(out), **SMALL).run()
     written = json.loads((out / "gradient_report.json").read_text())
     assert json.loads(capsys.readouterr().out) == written
-    assert 0 <= written["gradient_health_score"] <= 1
+    assert 0 < written["gradient_health_score"] <= 1  # the start is a fog without solid cells
     assert written["score"] > 0.5
+    assert written["num_nan"] == written["num_infinite"] == 0
+    assert max(written["occupancy_agreement_error"], written["material_agreement_error"]) < 0.1
+    assert list(written["per_material"])[:2] == ["Grass", "Dirt"]
     assert not (out / "checkpoints").exists() or not any((out / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_a_world_of_another_palette_is_wished_for_logged_and_exported(tmp_path):
+    """From a .vox of two materials to one: shares follow the wish, every number is in the log."""
+    palette = tmp_path / "palette.json"
+    palette.write_text(json.dumps({"Brick": "#a04030", "Moss": {"side": [0.2, 0.5, 0.2]}}))
+    materials = np.zeros((6, 5, 6), np.int16)
+    materials[:, 0], materials[2:4, 1:3, 2:4] = 2, 1
+    save_vox(tmp_path / "tower.vox", make_map(materials, ("Brick", "Moss")), load_palette(palette))
+    out = tmp_path / "run"
+    VoxelsCommand(
+        map=str(tmp_path / "tower.vox"),
+        palette=str(palette),
+        want=("Brick=0.9",),
+        stack=("Moss/Brick=1",),
+        steps=60,
+        size=16,
+        views=2,
+        set_=("losses.distribution=50", "loop.image_every=30"),
+        out=str(out),
+    ).run()
+    final = run_folder.read_json(out / "summary.json")["final"]
+    assert final["known_material_share"]["Brick"] == pytest.approx(8 / 44)
+    assert final["material_share"]["Brick"] > 0.5
+    assert final["material_shift"]["Brick"] > 0.3
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    trained = next(row for row in rows if row["kind"] == "train")
+    wanted = {"loss", "guide", "prior_distribution", "prior_adjacency", "prior_sparsity"}
+    wanted |= {"camera_0", "camera_1", "occupancy_entropy", "share_Moss", "gradient_max"}
+    assert wanted <= set(trained)
+    looks = [row for row in rows if row["kind"] == "fixed_views"]
+    assert [row["step"] for row in looks] == [0, 30, 60]
+    wanted = {"psnr", "psnr_exported", "export_gap", "gradient_health_score", "gradient_score"}
+    assert all(wanted <= set(row) for row in looks)
+    assert looks[-1]["psnr"] == pytest.approx(final["psnr"], abs=1e-3)
+    document = json.loads((out / "map_optimized.json").read_text())
+    assert document["metadata"]["guidance"] == "target"
+    for name in ("again.vox", "again.json"):
+        ExportCommand(run_folder=str(out), out=str(tmp_path / name)).run()
+        again, _ = load_any_map(tmp_path / name, load_palette(palette))
+        assert again.num_blocks == final["num_blocks"]
+    with pytest.raises(ValueError, match=r"written as one of .*\.vox"):
+        ExportCommand(run_folder=str(out), out=str(tmp_path / "again.txt")).run()
 
 
 @pytest.mark.slow
@@ -130,7 +239,17 @@ def test_gradients_can_be_checked_without_training(tmp_path, capsys):
     [
         ({"guidance": "tiny"}, "needs a prompt"),
         ({"guidance": "target", "prompt": "snow"}, "reads no prompt"),
-        ({"cameras": "metadata.json"}, "belongs to a --map"),
+        ({"cameras": "metadata.json"}, "needs the size of the world"),
+        (
+            {"cameras": "metadata.json", "guidance": "tiny", "prompt": "snow"},
+            "tiny shapes a --map",
+        ),
+        ({"palette": "palette.json"}, "belongs to a --map"),
+        ({"map": "world.txt"}, r"ends in one of \.json, \.vox"),
+        ({"want": ("Gold=0.5",)}, "no material 'Gold'"),
+        ({"want": ("Grass=0.9", "Snow=0.4")}, "add up to 1.3"),
+        ({"stack": ("Grass=1",)}, "BELOW/ABOVE"),
+        ({"set_": ("render.max_cells=9", "render.max_pairs=9", "render.backend=splat")}, "marches"),
         ({"resume": "run", "steps": 3}, "goes on as it was started"),
         ({"guidance": "tiny", "prompt": "castle"}, "the prompt knows"),
     ],

@@ -24,7 +24,7 @@ def small_map():
 
 def test_every_corner_has_the_lit_colour_of_its_face():
     pytest.importorskip("trimesh")
-    lit = np.asarray(lighting()[0])
+    lit = np.asarray(lighting(terrain_palette())[0])
     mesh = textured_surface(small_map(), lit)
     image = np.asarray(mesh.visual.material.baseColorTexture)
     rows, cols = image.shape[:2]
@@ -48,7 +48,8 @@ def test_a_map_is_served_to_a_browser(tmp_path):
     pytest.importorskip("viser")
     path = tmp_path / "map.json"
     save_map(path, small_map())
-    maps = load_maps(str(path))
+    maps, palette = load_maps(str(path))
+    assert palette.names == NAMES
     assert maps["map.json"].num_blocks == 3
     viewer = MapViewer(maps, host="127.0.0.1", port=0)
     try:
@@ -61,4 +62,4 @@ def test_a_map_is_served_to_a_browser(tmp_path):
 def test_an_empty_map_cannot_be_shown():
     empty = make_map(np.zeros((2, 2, 2), int), NAMES)
     with pytest.raises(ValueError, match="no blocks"):
-        textured_surface(empty, np.asarray(lighting()[0]))
+        textured_surface(empty, np.asarray(lighting(terrain_palette())[0]))

@@ -225,8 +225,6 @@ def composite(
     if occupancy_logits.shape != config.shape:
         raise ValueError(f"config is for {config.shape}, the grid has {occupancy_logits.shape}")
     near, is_cpu = config.near / config.scale, is_on_cpu(config)
-    if config.backend == "numba" and not is_cpu:
-        raise ValueError('backend "numba" is for CPUs; use "march"')
     flat_probs = probs.reshape(-1, probs.shape[-1])
     fits = jnp.zeros((), jnp.int32)
     if config.alpha == "hard":
@@ -274,6 +272,8 @@ def composite(
         has_geometry=config.has_geometry,
         **({} if is_cpu else ON_ACCELERATORS),
     )
+    if config.backend == "numba" and not is_cpu:
+        raise ValueError('backend "numba" is for CPUs; use "march"')
     walk = numba_march.composite_numba if config.backend == "numba" else composite_march
     out = walk(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
     return cast(Composite, out), fits

@@ -7,6 +7,7 @@ arrays. What belongs to a ray lies ray by ray, `[rays, ..]`.
 # pyright: reportIndexIssue=false
 # (the names are arrays to numba only)
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -19,15 +20,62 @@ from numba import prange
 _RUN = 256
 """Rays that a core takes one after another; neighbours meet the same cells."""
 _BLOCK = 4096
+"""Cells whose sums a core makes one after another."""
 
 
 def _on_all_cores(function: Callable[..., None]) -> Callable[..., None]:
-    """Compiles at the first call; keeps the machine code on disk where there is a place for it."""
+    """Compiles at the first call; keeps the machine code on disk where there is room for it."""
     function = inspect.unwrap(function)  # numba cannot read what checks types at run time
     try:
-        return numba.njit(parallel=True, cache=True)(function)
+        compiled = numba.njit(parallel=True, cache=True)(function)
     except RuntimeError:  # neither the package nor the user's cache folder can be written
         return numba.njit(parallel=True)(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> None:
+        try:
+            compiled(*arguments)
+        except OSError:  # the code could not be kept, but it is there now
+            compiled(*arguments)
+
+    return call
+
+
+def _in_a_loop(function: Callable[..., Any]) -> Any:
+    """Compiles what the loops call."""
+    return numba.njit(inspect.unwrap(function))
+
+
+@_in_a_loop
+def _move(strides: Any, t: Any, inverse: Any, plane: Any, cell: int, one: Any) -> Any:
+    """Crosses into the next cell; equal planes are taken z first, as in `ray_march`.
+
+    Args:
+      t, inverse, plane: along x, y, z: where the next planes are met, 1 / d, the planes.
+      one: in the precision of the planes, which an integer would widen.
+    """
+    (tx, ty, tz), (px, py, pz) = t, plane
+    if tz <= tx and tz <= ty:
+        is_up = inverse[2] > 0
+        pz += one if is_up else -one
+        return cell + (strides[2] if is_up else -strides[2]), 2, (px, py, pz)
+    if ty <= tx:
+        is_up = inverse[1] > 0
+        py += one if is_up else -one
+        return cell + (strides[1] if is_up else -strides[1]), 1, (px, py, pz)
+    is_up = inverse[0] > 0
+    px += one if is_up else -one
+    return cell + (strides[0] if is_up else -strides[0]), 0, (px, py, pz)
+
+
+@_in_a_loop
+def _meet(plane: Any, eye: Any, inverse: Any) -> Any:
+    """Where the next planes are met, along x, y, z."""
+    return (
+        (plane[0] - eye[0]) * inverse[0],
+        (plane[1] - eye[1]) * inverse[1],
+        (plane[2] - eye[2]) * inverse[2],
+    )
 
 
 @_on_all_cores
@@ -59,7 +107,9 @@ def gather(
         asked for, weight by axis, depth and median [rays, 5].
     """
     num_rays, num_features = colors.shape
+    num_cells = len(strengths)
     one = strengths.dtype.type(1)
+    nowhere = eye[0] + eye[1] + eye[2]
     for run in prange((num_rays + _RUN - 1) // _RUN):
         total = np.empty(num_features, strengths.dtype)
         for ray in range(run * _RUN, min(num_rays, (run + 1) * _RUN)):
@@ -69,11 +119,13 @@ def gather(
                 geometry[ray, 4] = np.inf
             t, end, through = t_in[ray], t_out[ray], passing[ray]
             cell, axis = row[ray] // 3, row[ray] % 3
-            px, py, pz = plane[ray, 0], plane[ray, 1], plane[ray, 2]
-            ix, iy, iz = inverse[ray, 0], inverse[ray, 1], inverse[ray, 2]
-            while t < end and through > stop:
-                tx, ty, tz = (px - eye[0]) * ix, (py - eye[1]) * iy, (pz - eye[2]) * iz
-                leave = min(min(tx, ty), tz)
+            ahead = (plane[ray, 0], plane[ray, 1], plane[ray, 2])
+            rise = (inverse[ray, 0], inverse[ray, 1], inverse[ray, 2])
+            if not math.isfinite(nowhere + rise[0] + rise[1] + rise[2]):
+                end = t  # nothing is seen from there
+            while t < end and through > stop and 0 <= cell < num_cells:
+                met = _meet(ahead, eye, rise)
+                leave = min(min(met[0], met[1]), met[2])
                 if leave > t:
                     hidden = strengths[cell]
                     if is_beer:
@@ -88,18 +140,7 @@ def gather(
                         if through > 0.5 and after <= 0.5:
                             geometry[ray, 4] = t
                     through = after
-                if tz <= tx and tz <= ty:
-                    axis = 2
-                    pz += one if iz > 0 else -one
-                    cell += strides[2] if iz > 0 else -strides[2]
-                elif ty <= tx:
-                    axis = 1
-                    py += one if iy > 0 else -one
-                    cell += strides[1] if iy > 0 else -strides[1]
-                else:
-                    axis = 0
-                    px += one if ix > 0 else -one
-                    cell += strides[0] if ix > 0 else -strides[0]
+                cell, axis, ahead = _move(strides, met, rise, ahead, cell, one)
                 t = leave
             left[ray] = through
             colors[ray] = total
@@ -140,6 +181,7 @@ def scatter(
     num_rays, num_features = g_colors.shape
     num_shares, num_cells = 1 + len(more_logits), len(d_logits)
     one = strengths.dtype.type(1)
+    nowhere = eye[0] + eye[1] + eye[2]
     for share in prange(num_shares):
         to_logits = d_logits if share == 0 else more_logits[share - 1]
         to_features = d_features if share == 0 else more_features[share - 1]
@@ -149,11 +191,13 @@ def scatter(
             for ray in range(run * _RUN, min(num_rays, (run + 1) * _RUN)):
                 t, end, through, rest = t_in[ray], t_out[ray], passing[ray], behind[ray]
                 cell, axis = row[ray] // 3, row[ray] % 3
-                px, py, pz = plane[ray, 0], plane[ray, 1], plane[ray, 2]
-                ix, iy, iz = inverse[ray, 0], inverse[ray, 1], inverse[ray, 2]
-                while t < end and through > stop:
-                    tx, ty, tz = (px - eye[0]) * ix, (py - eye[1]) * iy, (pz - eye[2]) * iz
-                    leave = min(min(tx, ty), tz)
+                ahead = (plane[ray, 0], plane[ray, 1], plane[ray, 2])
+                rise = (inverse[ray, 0], inverse[ray, 1], inverse[ray, 2])
+                if not math.isfinite(nowhere + rise[0] + rise[1] + rise[2]):
+                    end = t  # nothing is seen from there
+                while t < end and through > stop and 0 <= cell < num_cells:
+                    met = _meet(ahead, eye, rise)
+                    leave = min(min(met[0], met[1]), met[2])
                     if leave > t:
                         slope = hidden = strengths[cell]
                         if is_beer:
@@ -170,18 +214,7 @@ def scatter(
                         rest -= weight * value
                         to_logits[cell] += slope * (after * value - rest)
                         through = after
-                    if tz <= tx and tz <= ty:
-                        axis = 2
-                        pz += one if iz > 0 else -one
-                        cell += strides[2] if iz > 0 else -strides[2]
-                    elif ty <= tx:
-                        axis = 1
-                        py += one if iy > 0 else -one
-                        cell += strides[1] if iy > 0 else -strides[1]
-                    else:
-                        axis = 0
-                        px += one if ix > 0 else -one
-                        cell += strides[0] if ix > 0 else -strides[0]
+                    cell, axis, ahead = _move(strides, met, rise, ahead, cell, one)
                     t = leave
     for block in prange((num_cells + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min(num_cells, (block + 1) * _BLOCK)

@@ -1,14 +1,14 @@
 """The ray-major backend with its loops compiled by numba (extra `numba`), for CPUs.
 
-The same walk and the same derivative as `ray_march`, which begins it and says what they mean; from
-the second crossing on numba takes over. XLA makes every step of all rays a pass over memory, here a
-ray stays in registers. The results differ by rounding only. The derivative is added up in one table
-for each share of the rays and the tables are summed in order, so it does not depend on the number
-of cores or on which was faster.
+The same walk and the same derivative as `ray_march`, which sees to the cell that holds the eye and
+says what they mean; all other crossings are numba's. XLA makes every step of all rays a pass over
+memory, here a ray stays in registers. Results differ by rounding, and by `stop`: a ray ends at once
+where lanes walk on together. The derivative is added up in one table for each share of the rays and
+the tables are summed in order, so it does not depend on the number of cores or on which was faster.
 """
 
 import functools
-import importlib.util
+import math
 from typing import Any
 
 import jax
@@ -26,9 +26,14 @@ _SHARED_BYTES = 1 << 28
 """What all tables of the derivative may take together; above, there are two."""
 
 
+@functools.cache
 def is_available() -> bool:
-    """Whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is installed and fits the other packages."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def register() -> None:
@@ -41,6 +46,8 @@ def register() -> None:
         raise ValueError(
             'the voxel backend "numba" needs the package numba: pip install "hardlight[numba]"'
         )
+    from . import numba_loops  # noqa: F401  (here and not at the first call, in a thread of XLA)
+
     xla_calls.register(_GATHER, _gather)
     xla_calls.register(_SCATTER, _scatter)
 
@@ -57,13 +64,18 @@ def composite_numba(
     """Does what `ray_march.composite_march` does; `tile` and `stride` mean nothing here.
 
     Raises:
-      ValueError: without numba.
+      ValueError: without numba, for other numbers than float32 and float64, or for more cells than
+        an int32 can tell apart.
     """
     return _forward(config, logits, probs, lit, eye, directions)
 
 
 def _forward(config, logits, probs, lit, eye, directions) -> Composite:
     register()
+    if logits.dtype not in (jnp.float32, jnp.float64) or logits.dtype != directions.dtype:
+        raise ValueError(f"needed float32 or float64, got {logits.dtype} and {directions.dtype}")
+    if 3 * math.prod(logits.shape) >= 2**31:
+        raise ValueError(f"a grid of {logits.shape} has more cells than fit")
     rows, cols, num_features = *directions.shape[:2], lit.shape[-1]
     num_rays = rows * cols
     lanes, fixed, first, face = ray_march.begin(config, logits, eye, directions.reshape(-1, 3))

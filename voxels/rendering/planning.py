@@ -45,14 +45,14 @@ def plan(
 ) -> RenderConfig:
     """Picks `march_backend` or `splat` for these views of this grid, with room to spare.
 
-    `hard` alpha has one backend and is returned as it is, as are lenses, which only marching
-    can do. Accelerators march: splatting goes from tile to tile.
+    `hard` alpha has one backend and is returned as it is. Lenses can only be marched through, and
+    accelerators march: splatting goes from tile to tile.
     """
-    if config.alpha == "hard" or config.has_distortion or len(views) == 0:
+    if config.alpha == "hard" or len(views) == 0:
         return config
-    if not is_on_cpu(config):
-        return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
     march = march_backend(config.device)
+    if config.has_distortion or not is_on_cpu(config):
+        return dataclasses.replace(config, backend=march, max_cells=0, max_pairs=0)
     logits = jnp.asarray(occupancy_logits)
     listed = int(active_cells(logits, 1, threshold=config.empty_below).num_dropped) + 1
     pixels = config.rows * config.cols * config.samples**2

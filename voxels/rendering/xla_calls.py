@@ -2,12 +2,16 @@
 
 `jax.pure_callback` copies every array on the way in and out, which takes longer than what is called
 here, and turns some into JAX arrays that a busy thread pool has to fill first. XLA's own interface
-for foreign calls hands over addresses. Its C structures are declared below as far as they are read;
-all begin with their size, so later versions can only add to their ends.
-Source: xla/ffi/api/c_api.h, which jaxlib brings along (`jax.ffi.include_dir()`).
+for foreign calls hands over addresses. Its C structures are declared below as far as they are read,
+as they are from version 0.1 on; XLA refuses a version it no longer speaks, and a call whose
+structures have other sizes is refused here.
+Source: xla/ffi/api/c_api.h, which jaxlib brings along (`jax.ffi.include_dir()`); compared field by
+field with those of jaxlib 0.10.2 and 0.12.0.
 """
 
+import _thread
 import ctypes
+import threading
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from typing import Any
@@ -17,6 +21,7 @@ import numpy as np
 
 _METADATA, _EXECUTE = 1, 3
 _UNKNOWN_ERROR = 2
+_MAJOR, _MINOR = 0, 1
 _DTYPES = {4: np.int32, 5: np.int64, 11: np.float32, 12: np.float64}
 
 
@@ -87,9 +92,8 @@ class _Frame(ctypes.Structure):
 
 
 _HANDLER = ctypes.CFUNCTYPE(c_void_p, POINTER(_Frame))
-_capsule = ctypes.pythonapi.PyCapsule_New
-_capsule.restype, _capsule.argtypes = ctypes.py_object, [c_void_p, c_char_p, c_void_p]
-_registered: dict[str, Any] = {}  # keeps what XLA calls alive
+_registered: dict[str, Any] = globals().get("_registered", {})  # kept alive, also when reloaded
+_lock = threading.Lock()
 
 
 def register(name: str, function: Callable[..., None]) -> None:
@@ -100,30 +104,31 @@ def register(name: str, function: Callable[..., None]) -> None:
         end with the call: int32, int64, float32 or float64. What it raises fails the program with
         its message.
     """
-    if name in _registered:
-        return
+    with _lock:
+        if name in _registered:
+            return
+        handler = _HANDLER(lambda frame: _handle(name, function, frame.contents))
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler), platform="cpu")
+        _registered[name] = handler
 
-    def handle(frame: Any) -> int | None:
-        call = frame.contents
-        if call.extension and call.extension.contents.kind == _METADATA:
-            version = call.extension.contents.metadata.contents.version
-            version.major, version.minor = (
-                call.api.contents.version.major,
-                call.api.contents.version.minor,
-            )
-            return None
-        try:
-            if call.stage == _EXECUTE:
-                function(*_views(call.args), *_views(call.rets))
-        except BaseException as error:
-            message = f"{name}: {type(error).__name__}: {error}".encode()
-            asked = _Error(ctypes.sizeof(_Error), None, message, _UNKNOWN_ERROR)
-            return call.api.contents.create_error(asked)
+
+def _handle(name: str, function: Callable[..., None], call: _Frame) -> int | None:
+    if call.extension and call.extension.contents.kind == _METADATA:
+        version = call.extension.contents.metadata.contents.version
+        version.major, version.minor = _MAJOR, _MINOR
         return None
-
-    _registered[name] = handler = _HANDLER(handle)
-    address = ctypes.cast(handler, c_void_p)
-    jax.ffi.register_ffi_target(name, _capsule(address, None, None), platform="cpu")
+    try:
+        if call.stage == _EXECUTE:
+            if {call.args.struct_size, call.rets.struct_size} != {ctypes.sizeof(_Buffers)}:
+                raise RuntimeError("this version of jaxlib makes foreign calls in another way")
+            function(*_views(call.args), *_views(call.rets))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            _thread.interrupt_main()  # the program fails here; the interrupt is for its caller
+        message = f"{name}: {type(error).__name__}: {error}".encode(errors="replace")
+        asked = _Error(ctypes.sizeof(_Error), None, message, _UNKNOWN_ERROR)
+        return call.api.contents.create_error(asked)
+    return None
 
 
 def _views(buffers: _Buffers) -> list[np.ndarray]:
@@ -135,5 +140,5 @@ def _view(buffer: _Buffer) -> np.ndarray:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if size == 0:
         return np.zeros(shape, dtype)
-    memory = memoryview((ctypes.c_char * size).from_address(buffer.data)).cast("B")
-    return np.frombuffer(memory, dtype).reshape(shape)
+    memory = (ctypes.c_char * size).from_address(buffer.data)
+    return np.frombuffer(memory, dtype).reshape(shape)  # pyright: ignore

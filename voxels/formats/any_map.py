@@ -1,0 +1,56 @@
+"""Maps of every format by the ending of their file: in through one door, out through another."""
+
+import os
+import pathlib
+
+from ..block_map import BlockMap
+from ..palette import Palette
+from .magica_voxel import load_vox, map_from_vox, save_vox
+from .map_json import Repairs, load_map, save_map
+from .mesh import save_mesh
+from .schematic import load_schematic, save_schematic
+
+READABLE = (".json", ".vox", ".schem", ".schematic")
+WRITABLE = (*READABLE, ".glb", ".ply", ".obj")
+
+
+def load_any_map(path: str | os.PathLike[str], palette: Palette) -> tuple[BlockMap, Repairs]:
+    """Reads a map.json, MagicaVoxel .vox, Sponge .schem or legacy .schematic.
+
+    Colours of a .vox become the nearest material; .vox and schematics have cells of one metre.
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: another ending, or naming the file and what is wrong with it.
+    """
+    ending = pathlib.Path(path).suffix.lower()
+    if ending not in READABLE:
+        raise ValueError(f"{path}: a map ends in one of {', '.join(READABLE)}")
+    if ending == ".json":
+        return load_map(path, palette.names)
+    if ending != ".vox":
+        return load_schematic(path, palette.names)
+    scene = load_vox(path)
+    try:
+        return map_from_vox(scene, palette), Repairs({})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def save_any_map(path: str | os.PathLike[str], block_map: BlockMap, palette: Palette) -> None:
+    """Writes a map in the format of its ending; meshes are merged faces with flat colours.
+
+    Raises:
+      ValueError: another ending, or a map that the format cannot hold.
+      ModuleNotFoundError: naming the package that writes the format.
+    """
+    ending = pathlib.Path(path).suffix.lower()
+    if ending not in WRITABLE:
+        raise ValueError(f"{path}: a map is written as one of {', '.join(WRITABLE)}")
+    if ending == ".json":
+        save_map(path, block_map)
+    elif ending == ".vox":
+        save_vox(path, block_map, palette)
+    elif ending in (".schem", ".schematic"):
+        save_schematic(path, block_map)
+    else:
+        save_mesh(path, block_map, palette)
