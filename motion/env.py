@@ -38,6 +38,9 @@ from .physics import Physics, PhysicsName, make_physics
 from .robots import Robot
 from .tracking import Physical, Tracking
 
+_NO_LIMIT = 1e6
+"""Seconds no clip lasts."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvConfig:
@@ -93,9 +96,15 @@ class EnvConfig:
         return max(1, round(self.episode_seconds * control_rate))
 
     def calm(self) -> "EnvConfig":
-        """Gives the same task without noise, pushes and randomisation, for evaluation."""
+        """Gives the same task for evaluation: without noise, pushes and randomisation, and with
+        episodes that end at the end of their clip only."""
         return dataclasses.replace(
-            self, observation_noise=0.0, start_noise=0.0, randomisation=0.0, push_seconds=None
+            self,
+            observation_noise=0.0,
+            start_noise=0.0,
+            randomisation=0.0,
+            push_seconds=None,
+            episode_seconds=_NO_LIMIT,
         )
 
 

@@ -8,7 +8,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from samplers import registry
@@ -16,13 +18,14 @@ from samplers.base import Draw, Feedback, Sampler
 from samplers.motion_bins import MotionTime
 
 DEFAULT = "failure_bins"
+MANUAL = "manual"
 _BY_EPISODE = ("motion_bins_proposal", "textop")
 _SIZES = ("clip_frames", "batch_size", "frames_per_bin", "horizon_frames")
 
 
 def names() -> tuple[str, ...]:
     """Lists the samplers of motion starts, uniform first."""
-    return ("uniform", *registry.names("motion"))
+    return ("uniform", *registry.names("motion"), MANUAL)
 
 
 def make_start_sampler(
@@ -56,12 +59,39 @@ def make_start_sampler(
         "frames_per_bin": float(frames_per_bin),
         "horizon_frames": None if horizon_frames is None else float(horizon_frames),
     }
-    if name == "uniform":
-        if given:
-            raise ValueError(f"uniform has no setting {', '.join(sorted(given))}")
+    known = ("from", "to") if name == MANUAL else ()
+    if name in ("uniform", MANUAL):
+        if set(given) - set(known):
+            raise ValueError(f"{name} has no setting {', '.join(sorted(set(given) - set(known)))}")
         fixed = {"uniform_fraction": 1.0, "stuck_share": 1.0}
         return registry.make_sampler(DEFAULT, {**fixed, **sizes})
     return registry.make_sampler(name, {**given, **sizes})
+
+
+def with_fixed_starts(
+    sampler: Sampler, control_rate: float, options: Mapping[str, object]
+) -> Sampler:
+    """Overrules a sampler by hand: starts only in the bins that reach into a stretch of time.
+
+    Args:
+      options: "from" and "to" in seconds of every clip, 0 and its end by default; a bin is as
+        likely as it has frames in between. Within a bin all frames are.
+    Raises:
+      ValueError: when no clip has frames there.
+    """
+    low, high = (float(options.get(name, end)) for name, end in (("from", 0.0), ("to", np.inf)))  # pyright: ignore
+    layout = sampler.init(jax.random.key(0)).layout
+    first, count = np.asarray(layout.first_frame), np.asarray(layout.num_frames)
+    begin = np.maximum(first, low * control_rate)
+    inside = np.maximum(np.minimum(first + count, high * control_rate) - begin, 0.0)
+    if not inside.sum() > 0:
+        raise ValueError(f"no clip can be started between {low:g} and {high:g} s")
+    probs = jnp.asarray(inside / inside.sum(), jnp.float32)
+
+    def sample(key: Key[Array, ""], state: Any) -> Draw:
+        return sampler.sample(key, state._replace(override=probs))
+
+    return dataclasses.replace(sampler, sample=sample, probabilities=lambda state: probs)
 
 
 def with_clip_weights(sampler: Sampler, weights: Sequence[float]) -> Sampler:

@@ -82,12 +82,17 @@ def bind(
     update: Callable[..., State],
     probabilities: Callable[..., Float[Array, "..."]] | None = None,
 ) -> Sampler[State]:
-    """Binds a module's functions to a config; the body of every `make`."""
+    """Binds a module's functions to a config; the body of every `make`.
+
+    The bound functions raise ValueError for old-style keys, and for feedback whose rows are not
+    those of the draw.
+    """
     takes_mask = "mask" in inspect.signature(init).parameters
 
     def bound_init(
         key: Key[Array, ""], *data: Any, mask: Bool[Array, "..."] | None = None
     ) -> State:
+        check_key(key)
         if mask is None:
             return init(config, unrolled(key), *data)
         if not takes_mask:
@@ -95,9 +100,11 @@ def bind(
         return init(config, unrolled(key), *data, mask=mask)
 
     def bound_sample(key: Key[Array, ""], state: State, *query: Any) -> Draw:
+        check_key(key)
         return sample(config, unrolled(key), state, *query)
 
     def bound_update(state: State, draw: Draw, feedback: Feedback) -> State:
+        _check_rows(draw, feedback)
         return update(config, state, draw, feedback)
 
     def bound_probabilities(state: State) -> Float[Array, "..."]:
@@ -113,6 +120,34 @@ def bind(
         config=config,
         takes_mask=takes_mask,
     )
+
+
+def check_key(key: Any) -> None:
+    """Raises ValueError unless a key is one typed key, as `jax.random.key` makes them."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            f"needs a typed key, jax.random.key(seed) and its splits; got {dtype or type(key)}"
+        )
+    if jnp.shape(key) != ():
+        raise ValueError(f"needs one key, got an array of keys of shape {jnp.shape(key)}")
+
+
+def _check_rows(draw: Draw, feedback: Feedback) -> None:
+    wanted = jnp.shape(draw.probs)
+    for name in ("value", "valid"):
+        given = getattr(feedback, name)
+        if given is None:
+            continue
+        shape = jnp.shape(given)
+        # points along a ray may be answered for by their ray
+        if not shape or shape != wanted[: len(shape)]:
+            raise ValueError(
+                f"feedback.{name} must have one entry per row of the draw, {wanted}, got {shape}"
+            )
+    grad = feedback.grad
+    if grad is not None and jnp.shape(grad)[:1] != wanted[:1]:
+        raise ValueError(f"feedback.grad must have {wanted[0]} rows, got {jnp.shape(grad)}")
 
 
 def check_mask(mask: Bool[Array, "..."], num_items: int) -> None:

@@ -29,7 +29,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from . import corrections, draws, scores, targets
-from .base import Draw, Feedback, Sampler, bind, check_at_least, check_fraction, multiply_high
+from .base import (
+    Draw,
+    Feedback,
+    Sampler,
+    bind,
+    check_at_least,
+    check_fraction,
+    check_mask,
+    multiply_high,
+)
 from .motion_bins import RULES, BinLayout, MotionTime, bin_of, cut_into_bins
 from .survival import expected_frames
 
@@ -164,10 +173,14 @@ def init(
 
     Args:
       valid: bins that may be started in; None: all.
+    Raises:
+      ValueError: unless there is one value per bin and, where known, one True.
     """
     del key
     layout = cut_into_bins(config.clip_frames, config.frames_per_bin, config.bin_rule)
     num_bins = layout.clip.shape[0]
+    if valid is not None:
+        check_mask(valid, num_bins)
     # a buffer of its own for each field, so that the state can be donated
     return FailureBinsState(
         failures=jnp.zeros(num_bins, jnp.float32),
@@ -231,7 +244,8 @@ def probabilities(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
 def sample(config: FailureBinsConfig, key: Key[Array, ""], state: FailureBinsState) -> Draw:
     """Draws starts: a bin by probability, a frame uniformly inside, then the look-back.
 
-    `probs` are those of the bins drawn.
+    `probs` are those of the bins drawn. A look-back, or the rounding of `is_edge_map`, that would
+    end in a bin that may not be started in is not made.
     """
     key_bin, key_frame = jax.random.split(key)
     probs = probabilities(config, state)
@@ -249,6 +263,9 @@ def sample(config: FailureBinsConfig, key: Key[Array, ""], state: FailureBinsSta
     if config.look_back_frames:
         back = multiply_high(words[1], jnp.uint32(config.look_back_frames))
         frame = jnp.maximum(frame - back.astype(jnp.int32), 0)
+    is_allowed = state.valid[bin_of(layout, MotionTime(clip, frame))]
+    last = layout.first_frame[index] + layout.num_frames[index] - 1
+    frame = jnp.where(is_allowed, frame, jnp.clip(frame, layout.first_frame[index], last))
     drawn = probs[index]
     weights = corrections.importance_weights(drawn, probs.shape[0], exponent=config.correction)
     return Draw(items=MotionTime(clip, frame), probs=drawn, weights=weights)
@@ -294,7 +311,13 @@ def update(
 
 
 def with_override(state: FailureBinsState, probs: Float[Array, " bins"] | None) -> FailureBinsState:
-    """Fixes the distribution by hand, for tests and debugging; None returns to the sampler's."""
+    """Fixes the distribution by hand, for tests and debugging; None returns to the sampler's.
+
+    Raises:
+      ValueError: unless there is one number per bin.
+    """
+    if probs is not None and jnp.shape(probs) != state.override.shape:
+        raise ValueError(f"needs {state.override.shape[0]} numbers, got {jnp.shape(probs)}")
     override = jnp.zeros_like(state.override) if probs is None else probs
     return state._replace(override=override)
 

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from . import (
     depth_guided,
     epochs,
@@ -411,7 +413,8 @@ def make_ray_sampler(
       options: settings that differ from the defaults, by field name of the config.
     Raises:
       ValueError: for an unknown name or option, listing the known ones; for impossible
-        settings; for sets of 2^31 pixels or more where single pixels are indexed.
+        settings; for sets of 2^31 pixels or more where single pixels are indexed; from `init`, for
+        a mask of images of another shape.
 
     Examples:
       >>> make_ray_sampler("uniform", num_views=2, rows=4, cols=4, batch_size=8).config
@@ -441,7 +444,17 @@ def make_ray_sampler(
         "batch_size": batch_size,
     }
     sizes = {key: value for key, value in known_sizes.items() if key in fields}
-    return make_sampler(name, {**given, **sizes})
+    sampler = make_sampler(name, {**given, **sizes})
+
+    def init(key: Any, *data: Any, mask: Any = None) -> Any:
+        if mask is not None and jnp.shape(mask) not in ((num_views, rows, cols), (num_items,)):
+            raise ValueError(
+                f"the mask must have the shape {(num_views, rows, cols)} or be flat, "
+                f"got {jnp.shape(mask)}"
+            )
+        return sampler.init(key, *data, mask=mask)
+
+    return dataclasses.replace(sampler, init=init)
 
 
 def _entry(name: str) -> Entry:

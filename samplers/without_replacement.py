@@ -8,13 +8,16 @@ Source: stochastic beam search (Kool et al. 2019); the estimator is priority sam
 al. 2007).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from .base import check_key
 from .pyramid import WeightPyramid, build, draw, level_offsets, take, total
 
 _NONE = -1e30
@@ -75,7 +78,11 @@ def draw_distinct(key: Key[Array, ""], pyramid: WeightPyramid, n: int) -> Distin
 
 
 def choice(
-    key: Key[Array, ""], weights: Float[Array, " items"], n: int, *, replace: bool = True
+    key: Key[Array, ""],
+    weights: Float[Array | np.ndarray, " items"] | Sequence[float],
+    n: int,
+    *,
+    replace: bool = True,
 ) -> Int[Array, " {n}"]:
     """Draws n indices in proportion to weights, for sets of any size; works inside jit.
 
@@ -84,8 +91,9 @@ def choice(
     a pyramid instead.
 
     Raises:
-      ValueError: without replacement, when n exceeds the number of items; outside jit also for
-        negative or non-finite weights, and when too few of them are positive.
+      ValueError: for an old-style key, weights that are no list of numbers, or a negative n;
+        without replacement, when n exceeds the number of items; outside jit also for negative or
+        non-finite weights, and when too few of them are positive.
     Bad input: inside jit unusable weights count as 0, no positive weight means uniform, and
       without replacement -1 fills up what is missing.
 
@@ -93,6 +101,12 @@ def choice(
       >>> sorted(choice(jax.random.key(0), jnp.array([1.0, 0.0, 2.0]), 2, replace=False).tolist())
       [0, 2]
     """
+    check_key(key)
+    weights = jnp.asarray(weights, None if isinstance(weights, jax.Array) else jnp.float32)
+    if weights.ndim != 1 or not weights.size or n < 0:
+        raise ValueError(
+            f"needs one weight per item and n >= 0, got weights of shape {weights.shape}, n={n}"
+        )
     num_items = weights.shape[0]
     if not replace and n > num_items:
         raise ValueError(f"cannot draw {n} different items out of {num_items}")

@@ -33,13 +33,14 @@ class ExportCommand:
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
-    what: Literal["mesh", "points"] = "mesh"
-    """Of a radiance field: a mesh by marching cubes, or a cloud of points."""
+    what: Literal["mesh", "points", "policy", "clips"] | None = None
+    """Of a radiance field a mesh by marching cubes (default), or a cloud of points; of a motion run
+    the policy (default), or its clips as npz files with names, velocities and bodies."""
     resolution: int = 256
     """Cells along the longest side of the mesh's box, or pixels along that of the views."""
     out: OptionalStr = None
     """File to write; of a block world .json, .vox, .schem, .schematic, .glb, .ply or .obj.
-    Default: mesh.ply, points.ply, world.glb or policy.onnx in the run's folder."""
+    Default: mesh.ply, points.ply, world.glb, policy.onnx or a folder clips in the run's folder."""
 
     def run(self) -> int:
         """Exports the newest whole checkpoint."""
@@ -53,16 +54,19 @@ class ExportCommand:
         if kind == "nerf":
             from . import nerf_export
 
+            what = self.what or "mesh"
+            if what not in ("mesh", "points"):
+                raise ValueError(f"a radiance field has no {what}; --what mesh or points")
             out = None if self.out is None else Path(self.out)
-            path = nerf_export.export(
-                self.run_folder, self.what, resolution=self.resolution, out=out
-            )
+            path = nerf_export.export(self.run_folder, what, resolution=self.resolution, out=out)
             print(f"written: {path}")
             return 0
-        if kind == "voxels":
+        if kind == "voxels" and self.what is None:
             return self._export_map(folder)
-        if kind != "motion":
-            raise ValueError(f"{folder.path}: a run of kind {kind} has nothing to export")
+        if kind == "motion" and self.what == "clips":
+            return self._export_clips(folder)
+        if kind != "motion" or self.what not in (None, "policy"):
+            raise ValueError(f"{folder.path}: a run of kind {kind} has no {self.what} to export")
         return self._export_policy(folder)
 
     def _export_map(self, folder: "RunFolder") -> int:
@@ -74,6 +78,20 @@ class ExportCommand:
         block_map, palette = voxels_setup.exported_map(folder)
         run_folder.write_file(path, lambda partial: save_any_map(partial, block_map, palette))
         print(f"written: {path} ({block_map.num_blocks:,} blocks)")
+        return 0
+
+    def _export_clips(self, folder: "RunFolder") -> int:
+        from motion.formats.npz_clip import save_npz
+
+        from . import motion_setup, run_folder
+        from .motion_config import MotionJob
+
+        loaded = motion_setup.load(run_folder.read_job(folder, MotionJob).source)
+        target = Path(self.out) if self.out else folder.path / "clips"
+        for clip in loaded.clips:
+            path = target / f"{clip.name}.npz"
+            save_npz(path, loaded.robot, clip)
+            print(f"written: {path} ({clip.seconds:.2f} s)")
         return 0
 
     def _export_policy(self, folder: "RunFolder") -> int:

@@ -58,6 +58,9 @@ class Evaluator:
                     "starts_survived": float(np.mean(trials.survived[mine]))
                     if mine.any()
                     else None,
+                    "survival_seconds": float(np.mean(trials.steps[mine]) / rate)
+                    if mine.any()
+                    else None,
                     "is_completed": bool(whole.survived[place]),
                     "completed_share": float(whole.steps[place] / max(lengths[place] - 1, 1)),
                     "mpjpe_global": float(whole.errors["body_world"][place]),
@@ -78,6 +81,21 @@ class Evaluator:
             "clips_completed": float(np.mean(whole.survived[:count])),
             "clips": per_clip,
             "failures_per_pass": [None if np.isnan(value) else float(value) for value in rates],
+            "bins": [
+                {
+                    "clip": loaded.clips[clip].name,
+                    "from_seconds": round(float(first / rate), 3),
+                    "to_seconds": round(float((first + count) / rate), 3),
+                    "failures_per_pass": None if np.isnan(value) else float(value),
+                }
+                for clip, first, count, value in zip(
+                    np.asarray(state.layout.clip),
+                    np.asarray(state.layout.first_frame),
+                    np.asarray(state.layout.num_frames),
+                    rates,
+                    strict=True,
+                )
+            ],
         }
         return Verdict(final, tracks)
 

@@ -302,6 +302,10 @@ def _finish(
         "curve": progress.curve,
         "curve_metric": f"share of starts that track for {job.loop.survival_seconds:g} s",
     }
+    last = progress.history[-1]
+    for place, entry in enumerate(verdict.final["bins"]):
+        entry["start_probability"] = last["probabilities"][place]
+        entry["failure_score"] = last["failures"][place]
     run_folder.write_json(folder.summary, values)
     motion_report.write(
         folder, setup, values, progress.history, config_json.to_json(job), movie=movie

@@ -50,7 +50,7 @@ def build(command: MotionCommand) -> MotionJob:
             ),
         ),
         env=published_task() if is_published else quick_task(),
-        train=TrainConfig() if is_published else quick_training(is_large),
+        train=published_training() if is_published else quick_training(is_large),
         loop=loop,
     )
     for name, text in config_json.parse_assignments(command.set_, "--set").items():
@@ -61,6 +61,11 @@ def build(command: MotionCommand) -> MotionJob:
 def published_task() -> EnvConfig:
     """The task as published, for thousands of copies and hours."""
     return EnvConfig(action_centre="default", action_scale=None)
+
+
+def published_training() -> TrainConfig:
+    """The published settings of learning, its networks included."""
+    return TrainConfig(ppo=PpoConfig(network=NetworkConfig(hidden=(512, 256, 128))))
 
 
 def quick_task() -> EnvConfig:

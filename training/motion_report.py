@@ -16,6 +16,8 @@ from .progress import duration
 from .run_folder import RunFolder
 from .run_log import read_rows
 
+_CHANCE = "Chance to fail in a pass"
+
 
 def write(
     folder: RunFolder,
@@ -90,7 +92,7 @@ def write(
             report_page.plots(
                 [
                     heat_map(history, "probabilities", "Probability of starting", setup),
-                    heat_map(history, "failures", "Chance to fail in a pass", setup),
+                    heat_map(history, "failures", _failure_title(setup), setup),
                 ]
             )
         )
@@ -105,6 +107,11 @@ def write(
     report_page.write(folder.report, report_page.page("Motion", subtitle, parts))
 
 
+def _failure_title(setup: Setup) -> str:
+    config = setup.sampler.config
+    return _CHANCE if config.statistic == "rate" and config.is_probability else "Score of failures"
+
+
 def heat_map(history: Sequence[dict[str, Any]], name: str, title: str, setup: Setup) -> str:
     """Bins over training steps as an <svg> element."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -116,7 +123,7 @@ def heat_map(history: Sequence[dict[str, Any]], name: str, title: str, setup: Se
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     edges = np.concatenate((steps, [2 * steps[-1] - steps[-2]])) / 1000
-    largest = 1.0 if name == "failures" else None
+    largest = 1.0 if title == _CHANCE else None
     drawn = axes.pcolormesh(
         edges,
         np.arange(len(values) + 1),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -78,6 +79,7 @@ def load(source: MotionSource) -> LoadedMotion:
     weights: list[float] = []
     notes: list[str] = []
     for name in source.clips:
+        _check_read(source, name)
         if name.startswith(BUILTIN):
             clips.append(builtin_clips.builtin_clip(robot, name.removeprefix(BUILTIN)))
             weights.append(1.0)
@@ -91,8 +93,30 @@ def load(source: MotionSource) -> LoadedMotion:
             clips.append(found.clip)
             weights.append(1.0)
             notes.extend(found.notes)
+    known = [clip.name for clip in clips]
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"two clips are called {twice[0]}; reports tell clips apart by their names"
+        )
     bank = build_clip_bank(robot, clips, control_rate=robot.control_rate)
     return LoadedMotion(robot, tuple(clips), tuple(weights), bank, tuple(notes))
+
+
+def _check_read(source: MotionSource, name: str) -> None:
+    """Refuses options that a clip does not read."""
+    read = source.read
+    kind = Path(name).suffix.lower()
+    is_whole = name.startswith(BUILTIN) or kind == ".json"
+    for flag, value, endings in (
+        ("--fps", read.fps, (".csv", ".npz", ".txt")),
+        ("--quaternion-order", read.quaternion_order, (".csv",)),
+        ("--joint-order", read.joint_order, (".npz",)),
+    ):
+        if value is not None and (is_whole or kind not in endings):
+            raise ValueError(
+                f"{flag} means nothing for {name}; it is for {', '.join(endings)} files"
+            )
 
 
 def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | None = None) -> Setup:
@@ -132,6 +156,8 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | Non
     if mesh is not None:
         counted = dataclasses.replace(sampler.config, axis_name=axis.name)
         sampler = failure_bins.make(counted)
+    if job.sampler.name == starts.MANUAL:
+        sampler = starts.with_fixed_starts(sampler, rate, job.sampler.as_dict())
     if len(set(loaded.weights)) > 1:
         sampler = starts.with_clip_weights(sampler, loaded.weights)
     init_key, run_key = jax.random.split(jax.random.key(job.seed))

@@ -90,5 +90,6 @@ def read_clip(path: Path, robot: Robot, options: ReadOptions) -> Clip:
     if kind == ".npz":
         return load_npz(path, robot.joint_names, joint_order=options.joint_order, fps=options.fps)
     if kind == ".txt":
-        return load_deepmimic(path)
+        clip = load_deepmimic(path)
+        return clip if options.fps is None else clip._replace(fps=options.fps)
     raise ValueError(f"{path}: unknown kind of clip; known endings: {', '.join(SUFFIXES)}")

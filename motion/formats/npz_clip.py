@@ -153,6 +153,7 @@ def _beyond_mimic(
     for name, array in (("body_pos_w", position), ("body_quat_w", quaternion)):
         if array.shape[1] <= body:
             raise ValueError(f"{path}: {name} has {array.shape[1]} bodies, needed {body + 1}")
+    quaternion_order.check(quaternion[:, body], "wxyz", f"{path}: body_quat_w")
     return Clip(
         name=str(arrays["name"]) if "name" in arrays else path.stem,
         fps=_fps(path, arrays),

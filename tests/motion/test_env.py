@@ -319,3 +319,8 @@ def test_settings_that_make_no_sense_are_refused():
             EnvConfig(**settings)
     with pytest.raises(ValueError, match="num_envs"):
         make_env(ROBOT, CALM, num_envs=0)
+
+
+def test_evaluation_has_no_other_end_than_that_of_the_clip():
+    """Clips of more than ten seconds were said to be played to their end after ten."""
+    assert CALM.calm().episode_steps(50.0) > 10_000_000

@@ -92,6 +92,15 @@ def test_our_npz_comes_back_as_it_was(tmp_path, robot):
     assert [path.name for path in tmp_path.iterdir()] == ["clip.npz"]
 
 
+def test_an_npz_of_the_other_quaternion_order_is_refused(tmp_path, robot, turning):
+    save_npz(tmp_path / "clip.npz", robot, turning)
+    arrays = dict(np.load(tmp_path / "clip.npz"))
+    arrays["body_quat_w"] = np.roll(arrays["body_quat_w"], -1, axis=-1)
+    np.savez(tmp_path / "other.npz", **arrays)
+    with pytest.raises(ValueError, match=r"other\.npz: body_quat_w: root quaternions look"):
+        load_npz(tmp_path / "other.npz", NAMES)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, robot, monkeypatch):
     clip = swaying_clip(robot)
     save_npz(tmp_path / "clip.npz", robot, clip)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from samplers.base import Feedback, check_key
 from samplers.pixels import PixelCoord, pixel_indices
 from samplers.registry import ENTRIES, make_ray_sampler, make_sampler, names
 from tests import strategies
@@ -299,7 +300,34 @@ def test_unknown_names_and_options_are_refused_with_the_known_ones():
         make_sampler("views", {"decoy": 1})
 
 
-def test_old_style_keys_are_refused():
+def test_old_style_keys_and_many_keys_are_refused():
+    """By ourselves, since the checks of the tests' type annotations are not there for users."""
+    check_key(jax.random.key(0))
+    for wrong in (jax.random.PRNGKey(0), 0, jax.random.split(jax.random.key(0))):
+        with pytest.raises(ValueError, match=r"needs (a typed|one) key"):
+            check_key(wrong)
     _, state, _, _ = made("uniform")
     with pytest.raises(Exception, match=r"[Tt]ype"):
         made("uniform")[0].sample(jax.random.PRNGKey(0), state)
+
+
+@each_sampler
+def test_feedback_of_other_rows_is_refused(name):
+    """A single number would be spread over all rows, and another draw's feedback counted."""
+    sampler, state, sample, _ = made(name)
+    draw = sample(jax.random.key(1), state, *query_for(name))
+    shape = draw.probs.shape
+    for wrong in (jnp.ones(()), jnp.ones((1,)), jnp.ones((shape[0] + 1, *shape[1:]))):
+        with pytest.raises(ValueError, match=r"feedback\.value must have one entry per row"):
+            sampler.update(state, draw, Feedback(wrong))
+    valid = jnp.ones((shape[0] + 1,), bool)
+    with pytest.raises(ValueError, match=r"feedback\.valid must have one entry per row"):
+        sampler.update(state, draw, Feedback(jnp.ones(shape), valid=valid))
+
+
+def test_a_mask_of_turned_images_is_refused():
+    sampler = make_ray_sampler("uniform", num_views=2, rows=6, cols=4, batch_size=8)
+    sampler.init(jax.random.key(0), mask=jnp.ones((2, 6, 4), bool))
+    sampler.init(jax.random.key(0), mask=jnp.ones(48, bool))
+    with pytest.raises(ValueError, match=r"\(2, 6, 4\) or be flat, got \(2, 4, 6\)"):
+        sampler.init(jax.random.key(0), mask=jnp.ones((2, 4, 6), bool))

@@ -164,6 +164,32 @@ def test_starts_fall_uniformly_inside_their_bin_and_look_back_stays_in_the_clip(
             assert_mean_close(frame, (low + high - 1) / 2)
 
 
+def test_neither_look_back_nor_rounding_leads_into_a_forbidden_bin():
+    for settings in ({"look_back_frames": 100}, {"is_edge_map": True}):
+        config = FailureBinsConfig(
+            clip_frames=CLIPS, batch_size=4000, frames_per_bin=13.0, **settings
+        )
+        sampler = failure_bins.make(config)
+        layout = sampler.init(jax.random.key(0)).layout
+        valid = jnp.arange(layout.clip.shape[0]) % 3 == 1
+        state = failure_bins.init(config, jax.random.key(0), valid)
+        items = sampler.sample(jax.random.key(1), state).items
+        found = np.asarray(motion_bins.bin_of(layout, items))
+        assert np.asarray(valid)[found].all()
+        assert len(np.unique(found)) == int(jnp.sum(valid))
+
+
+def test_masks_and_overrides_of_another_size_are_refused():
+    sampler = motion(frames_per_bin=10.0)
+    state = sampler.init(jax.random.key(0))
+    bins = state.valid.shape[0]
+    for wrong in (jnp.ones(bins + 1, bool), jnp.zeros(bins, bool)):
+        with pytest.raises(ValueError, match=r"the mask (must have|forbids every)"):
+            failure_bins.init(sampler.config, jax.random.key(0), wrong)
+    with pytest.raises(ValueError, match=f"needs {bins} numbers"):
+        failure_bins.with_override(state, jnp.ones(bins + 1))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -1,0 +1,49 @@
+"""Starts by name: the manual stretch, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from motion import starts
+
+SIZES = {"clip_frames": (120, 60), "batch_size": 4000, "frames_per_bin": 10.0}
+
+
+def manual(options):
+    sampler = starts.make_start_sampler("manual", options=options, **SIZES)
+    return starts.with_fixed_starts(sampler, 50.0, options)
+
+
+def test_a_manual_stretch_is_all_that_is_started_in_each_frame_alike():
+    sampler = manual({"from": 1.0, "to": 1.5})
+    state = sampler.init(jax.random.key(0))
+    items = sampler.sample(jax.random.key(1), state).items
+    clip, frame = np.asarray(items.clip), np.asarray(items.frame)
+    assert (frame >= 50).all()
+    assert (frame < np.where(clip == 0, 80, 60)).all()
+    # the second clip ends after 10 of the 25 frames; a bin counts by its share of the stretch
+    assert abs(np.mean(clip == 1) - 10 / 35) < 0.04
+    np.testing.assert_allclose(np.sum(sampler.probabilities(state)), 1.0, rtol=1e-6)
+
+
+def test_what_happens_does_not_change_it():
+    sampler = manual({"to": 0.2})
+    state = sampler.init(jax.random.key(0))
+    items = sampler.sample(jax.random.key(1), state).items
+    after = starts.count_outcomes(
+        sampler,
+        starts.rows_of("manual"),
+        state,
+        here=items,
+        start=items,
+        failed=np.ones(4000, bool),
+        is_over=np.ones(4000, bool),
+    )
+    np.testing.assert_array_equal(sampler.probabilities(state), sampler.probabilities(after))
+
+
+def test_a_stretch_that_no_clip_has_and_other_settings_are_refused():
+    with pytest.raises(ValueError, match=r"between 9 and inf s"):
+        manual({"from": 9.0})
+    with pytest.raises(ValueError, match="manual has no setting decay"):
+        manual({"decay": 0.5})
