@@ -1,6 +1,7 @@
 """Starts by name: the manual stretch, and what it refuses."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,8 +37,8 @@ def test_what_happens_does_not_change_it():
         state,
         here=items,
         start=items,
-        failed=np.ones(4000, bool),
-        is_over=np.ones(4000, bool),
+        failed=jnp.ones(4000, bool),
+        is_over=jnp.ones(4000, bool),
     )
     np.testing.assert_array_equal(sampler.probabilities(state), sampler.probabilities(after))
 
