@@ -85,11 +85,14 @@ def render_packed(
     if config.near_gradients and config.space == "unbounded":
         full_at = config.near_gradients * spaces.knee(config.space, bounds)
         values = scale_gradients(values, jnp.minimum(jnp.square(samples.distance / full_at), 1.0))
+    num_rays = rays.origins.shape[0]
+    # few rays get more placed samples each than there are candidates
+    longest = max(config.num_candidates, -(-samples.ray.shape[0] // num_rays))
     weights = volume_rendering.weights_packed(
-        values.density * samples.length, samples.ray, longest=config.num_candidates
+        values.density * samples.length, samples.ray, longest=longest
     )
     rendered = volume_rendering.composite_packed(
-        weights, values.color, samples.distance, samples.ray, num_rays=rays.origins.shape[0]
+        weights, values.color, samples.distance, samples.ray, num_rays=num_rays
     )
     return PackedRender(
         rays=rendered,

@@ -151,6 +151,8 @@ class StepMetrics(NamedTuple):
     step_scale: Float[Array, ""]
     occupied: Float[Array, ""]
     """Share of the occupancy grid that is occupied."""
+    depth_loss: Float[Array, ""]
+    """What the depth of rays asks for, weighted, as it enters `loss`; 0 without."""
     effective_rays: Float[Array, ""]
     """(sum w)^2 / sum w^2 over the draw's weights: how many equal weights they are worth."""
     gradient_norm: Float[Array, ""]
@@ -304,19 +306,20 @@ def train_step(
         share = jnp.where(used, weights, 0.0) / jnp.maximum(axis.sum(jnp.sum(used)), 1)
         regular = _regularisers(config, data.bounds, render, rendered, turn)
         total = jnp.sum(share * (per_ray if regular is None else per_ray + regular))
+        from_depth = jnp.zeros(())
         if known is not None:
             by_depth = depth.loss(config.depth, render.weights, render.samples, known)
             informed = axis.sum(jnp.sum(known.mask & render.kept))
-            total = total + jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(
-                informed, 1
-            )
+            from_depth = jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(informed, 1)
+            total = total + from_depth
         total = total + axis.once(view_corrections.penalty(config.corrections, params))
         squared = losses.squared_error(color, target)
-        return total, (per_ray, jnp.sum(share * squared), used, share, render)
+        return total, (per_ray, jnp.sum(share * squared), from_depth, used, share, render)
 
     differentiate = jax.value_and_grad(loss_fn, argnums=(0, 1) if is_moving else (0,), has_aux=True)
-    (loss, (per_ray, mse, used, share, render)), (grads, *moves) = differentiate(state.params, xy)
-    loss, mse, grads = axis.sum((loss, mse, grads))
+    (loss, aside), (grads, *moves) = differentiate(state.params, xy)
+    per_ray, mse, from_depth, used, share, render = aside
+    loss, mse, from_depth, grads = axis.sum((loss, mse, from_depth, grads))
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     adam = optimizer.make_optimizer(config.optimizer, config.corrections)
@@ -376,6 +379,7 @@ def train_step(
         fill=axis.mean(jnp.mean(render.samples.valid.astype(jnp.float32))),
         step_scale=state.step_scale,
         occupied=occupancy.occupied_fraction(state.grid),
+        depth_loss=from_depth,
         effective_rays=jnp.square(jnp.sum(draw.weights)) / jnp.sum(jnp.square(draw.weights)),
         gradient_norm=norm,
     )
@@ -462,7 +466,10 @@ def _regularisers(config, bounds, render, rendered, turn):
             render.samples.width / scale,
             render.samples.ray,
             num_rays=rendered.opacity.shape[0],
-            longest=max(config.marching.num_candidates, 1),
+            longest=max(
+                config.marching.num_candidates,
+                -(-render.weights.shape[0] // rendered.opacity.shape[0]),
+            ),
         )
         spread = config.distortion_weight * jnp.roll(spread, -turn)
         total = spread if total is None else total + spread

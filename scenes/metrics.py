@@ -52,15 +52,21 @@ def psnr_from_mse(mse: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 def ssim(
     image: Float[Array | np.ndarray, "rows cols channels"],
     target: Float[Array | np.ndarray, "rows cols channels"],
+    mask: Bool[Array | np.ndarray, "rows cols"] | None = None,
 ) -> Float[Array, ""]:
     """Mean structural similarity of two images with values in [0, 1].
 
+    Args:
+      mask: True where a pixel counts; the mean is over windows with a counting centre, in which the
+        target stands in for pixels that do not count. NaN where there is none.
     Raises:
       ValueError: if the images are smaller than the 11-pixel window.
     """
     rows, cols, channels = image.shape
     if min(rows, cols) < _WINDOW:
         raise ValueError(f"SSIM needs images of at least 11 x 11 pixels, got {cols} x {rows}")
+    if mask is not None:
+        image = jnp.where(jnp.asarray(mask)[..., None], image, target)
     a, b = jnp.moveaxis(jnp.asarray(image), -1, 0), jnp.moveaxis(jnp.asarray(target), -1, 0)
     level = jnp.mean(b, axis=(1, 2), keepdims=True)  # a common shift, against cancellation
     a, b = a - level, b - level
@@ -71,7 +77,12 @@ def ssim(
     mean_a, mean_b = mean_a + level, mean_b + level
     top = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
     bottom = (mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2)
-    return jnp.mean(top / bottom)
+    if mask is None:
+        return jnp.mean(top / bottom)
+    edge = _WINDOW // 2
+    counts = jnp.asarray(mask)[edge : rows - edge, edge : cols - edge]
+    total = jnp.sum(jnp.where(counts, jnp.mean(top / bottom, axis=0), 0.0))
+    return total / jnp.sum(counts)
 
 
 def depth_errors(

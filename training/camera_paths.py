@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from scenes.cameras import Cameras, make_cameras
 from scenes.formats.json_files import read_json_value
+from scenes.normalisation import to_scene
 from scenes.posed_images import PosedImages, validate_poses
 from scenes.rotations import look_at
 
@@ -67,9 +68,14 @@ def with_intrinsics(posed: PosedImages, poses: Float[np.ndarray, "views 4 4"]) -
     )
 
 
-def read_path(path: Path, posed: PosedImages) -> Cameras:
+def read_path(
+    path: Path, posed: PosedImages, world_from_scene: Float[np.ndarray, "4 4"]
+) -> Cameras:
     """Reads {"frames": [{"transform_matrix": 4x4 camera-to-world, OpenGL axes}, ...]}.
 
+    Args:
+      world_from_scene: the file's coordinates are those of the scene's own files, as the exports'
+        are; this takes the scene's to them.
     Raises:
       FileNotFoundError, ValueError: naming the file and the field.
     """
@@ -92,4 +98,4 @@ def read_path(path: Path, posed: PosedImages) -> Cameras:
         poses.append(pose)
     fields = tuple(f"frames[{index}].transform_matrix" for index in range(len(poses)))
     validate_poses(np.stack(poses), fields, str(path))
-    return with_intrinsics(posed, np.stack(poses))
+    return with_intrinsics(posed, to_scene(world_from_scene, np.stack(poses)))

@@ -49,6 +49,9 @@ class Evaluator:
         self.render: RenderImage = images.make_image_renderer(
             setup.job.train, rays_per_chunk=setup.job.loop.rays_per_chunk
         )
+        masks = self._posed.masks
+        if masks is not None and not masks.any():
+            raise ValueError("the masks of the held-out views leave no pixel to judge by")
         pixels = self._posed.num_views * self._posed.rows * self._posed.cols
         self.stride = max(1, math.ceil(math.sqrt(pixels / setup.job.loop.eval_rays)))
 
@@ -82,7 +85,7 @@ class Evaluator:
                 target=target,
                 psnr=_psnr(rendered.color, target, mask),
                 psnr_color_fitted=_psnr(fit_colors(rendered.color, target, mask), target, mask),
-                ssim=float(metrics.ssim(rendered.color, target)) if is_large else None,
+                ssim=float(metrics.ssim(rendered.color, target, mask)) if is_large else None,
                 depth_rmse=self._depth_rmse(rendered, view),
                 squared_errors=_squared(rendered.color, target, mask).mean(axis=-1),
             )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from nerf import train_step
 from nerf.spaces import SceneBounds
@@ -115,7 +115,7 @@ def fitted(job: NerfJob, scene: SplitImages) -> NerfJob:
     marching = dataclasses.replace(train.marching, space=posed.kind)
     train = dataclasses.replace(train, marching=marching)
     if train.depth.is_used:
-        share = 0.0 if posed.depth is None else float(np.mean(np.isfinite(posed.depth)))
+        share = 0.0 if posed.depth is None else float(np.mean(_known_depth(posed)))
         if share == 0.0:
             raise ValueError(
                 f"{scene.name}: --depth needs images with depth, or a COLMAP model's points; "
@@ -126,6 +126,8 @@ def fitted(job: NerfJob, scene: SplitImages) -> NerfJob:
             train = dataclasses.replace(
                 train, depth=dataclasses.replace(train.depth, keypoint_rays=count)
             )
+    elif train.depth.keypoint_rays:
+        raise ValueError("depth.keypoint_rays are rays of known depth, which nothing uses: --depth")
     return dataclasses.replace(job, train=train)
 
 
@@ -135,8 +137,15 @@ def train_data(config: NerfConfig, posed: PosedImages) -> TrainData:
     known = None
     if config.depth.keypoint_rays:
         assert posed.depth is not None
-        known = jnp.asarray(np.flatnonzero(np.isfinite(posed.depth.reshape(-1))), jnp.int32)
+        known = jnp.asarray(np.flatnonzero(_known_depth(posed).reshape(-1)), jnp.int32)
     return TrainData(pixels=pixels, bounds=bounds(posed), depth_pixels=known)
+
+
+def _known_depth(posed: PosedImages) -> Bool[np.ndarray, "views rows cols"]:
+    """Pixels that count and whose depth is known."""
+    assert posed.depth is not None
+    is_known = np.isfinite(posed.depth)
+    return is_known if posed.masks is None else is_known & posed.masks
 
 
 def first_state(setup: Setup) -> TrainState:

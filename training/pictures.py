@@ -62,10 +62,19 @@ def colorize(
 
 
 def depth_picture(
-    depth: Float[np.ndarray, "rows cols"], opacity: Float[np.ndarray, "rows cols"]
+    depth: Float[np.ndarray, "rows cols"],
+    opacity: Float[np.ndarray, "rows cols"],
+    *,
+    low: float | None = None,
+    high: float | None = None,
 ) -> UInt8[np.ndarray, "rows cols 3"]:
-    """Near is bright, far is dark, nothing is white."""
-    return colorize(depth, color_map="viridis_r", hidden=np.clip(1.0 - opacity, 0.0, 1.0))
+    """Near is bright, far is dark, nothing is white.
+
+    Args:
+      low, high: the nearest and farthest depth told apart; None: of this picture.
+    """
+    hidden = np.clip(1.0 - opacity, 0.0, 1.0)
+    return colorize(depth, low=low, high=high, color_map="viridis_r", hidden=hidden)
 
 
 def error_picture(

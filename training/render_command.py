@@ -19,14 +19,18 @@ class RenderCommand:
     examples: ClassVar[str] = """
   hardlight render runs/blocks-uniform
   hardlight render runs/blocks-uniform --what orbit --size 400 --frames 120
+  hardlight render runs/blocks-uniform --what orbit --shows depth
   hardlight render runs/blocks-uniform --what path --path cameras.json"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     what: Literal["views", "orbit", "path"] = "orbit"
     """views: every held-out view; orbit: a video around the scene; path: cameras from --path."""
+    shows: Literal["color", "depth"] = "color"
+    """What the pictures show; depth has one scale for all of them."""
     path: OptionalText = None
-    """JSON file with {"frames": [{"transform_matrix": 4x4 camera to world, OpenGL axes}, ...]}."""
+    """JSON file with {"frames": [{"transform_matrix": 4x4 camera to world, OpenGL axes}, ...]}, in
+    the coordinates of the scene's own files, as those of exports are."""
     size: OptionalNumber = None
     """Longer side of the pictures in pixels. Default: that of the training images."""
     frames: int = 60
@@ -48,6 +52,7 @@ class RenderCommand:
         for path in run_rendering.render(
             self.run_folder,
             self.what,
+            shows=self.shows,
             path=None if self.path is None else Path(self.path),
             size=self.size,
             num_frames=self.frames,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from rich.progress import track
 
 from nerf import images
@@ -21,6 +21,7 @@ def render(
     run: str,
     what: Literal["views", "orbit", "path"],
     *,
+    shows: Literal["color", "depth"] = "color",
     path: Path | None = None,
     size: int | None = None,
     num_frames: int = 60,
@@ -44,25 +45,30 @@ def render(
         cameras = camera_paths.orbit(posed, num_frames=num_frames)
     else:
         assert path is not None
-        cameras = camera_paths.read_path(path, posed)
-    frames = _frames(loaded, cameras, posed, size)
+        cameras = camera_paths.read_path(path, posed, np.asarray(scene.world_from_scene))
+    frames = _frames(loaded, cameras, posed, size, shows)
     total = len(np.asarray(cameras.focal))
     frames = track(frames, total=total, description=f"rendering {total} pictures", transient=True)
+    suffix = "" if shows == "color" else f"-{shows}"
     if what == "views":
         for name, frame in zip(posed.names, frames, strict=True):
-            file = out / f"view-{name.replace('/', '-')}.png"
+            file = out / f"view-{name.replace('/', '-')}{suffix}.png"
             pictures.write_png(file, frame)
             yield file
     else:
-        yield video.write_video(out / what, list(frames), fps=24)
+        yield video.write_video(out / f"{what}{suffix}", list(frames), fps=24)
 
 
 def _frames(
-    loaded: LoadedRun, cameras: Cameras, posed: PosedImages, size: int | None
+    loaded: LoadedRun,
+    cameras: Cameras,
+    posed: PosedImages,
+    size: int | None,
+    shows: Literal["color", "depth"],
 ) -> Iterator[UInt8[np.ndarray, "rows cols 3"]]:
     rows, cols = fitted_size(posed.rows, posed.cols, size)
     cameras = scale_pixels(cameras, np.array([cols / posed.cols, rows / posed.rows]))
-    for view in images.render_views(
+    views = images.render_views(
         loaded.evaluator.render,
         loaded.snapshot,
         bounds(posed),
@@ -70,8 +76,22 @@ def _frames(
         rows,
         cols,
         loaded.setup.background,
-    ):
+    )
+    if shows == "depth":
+        yield from _depth_frames([(view.depth, view.opacity) for view in views])
+        return
+    for view in views:
         yield pictures.to_uint8(view.color)
+
+
+def _depth_frames(
+    views: list[tuple[Float[np.ndarray, "rows cols"], Float[np.ndarray, "rows cols"]]],
+) -> Iterator[UInt8[np.ndarray, "rows cols 3"]]:
+    """Pictures of depth with one scale for all, so that a video does not flicker."""
+    seen = np.concatenate([depth[opacity > 0.5] for depth, opacity in views])
+    low, high = np.percentile(seen, (1.0, 99.0)) if seen.size else (0.0, 1.0)
+    for depth, opacity in views:
+        yield pictures.depth_picture(depth, opacity, low=float(low), high=float(high))
 
 
 def fitted_size(rows: int, cols: int, longest: int | None) -> tuple[int, int]:

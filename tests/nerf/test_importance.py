@@ -1,5 +1,6 @@
 """Samples lie where light is absorbed, in shares that can be worked out by hand."""
 
+import dataclasses
 import functools
 
 import jax
@@ -120,3 +121,36 @@ def test_rays_that_meet_nothing_have_no_samples():
     samples = placed(jax.random.key(0), empty)
     assert not np.asarray(samples.valid).any()
     assert np.isfinite(samples.distance).all()
+
+
+def test_few_rays_with_more_samples_than_candidates_are_summed_whole():
+    """The sums along a ray know its length from the samples placed, not from the candidates."""
+    config = dataclasses.replace(CONFIG, budget=4 * 2048)
+    rays = jax.tree.map(lambda leaf: leaf[:4], RAYS)
+
+    def fog(unit):
+        return jnp.full(unit.shape[:1], 0.4)
+
+    def field(params, unit, directions):
+        return FieldSample(fog(unit), jnp.ones((unit.shape[0], 3)))
+
+    def place(found):
+        depth = functools.partial(rendering.optical_depth, fog, config, BOUNDS, rays)
+        key = jax.random.key(2)
+        return importance.place(config, key, found, BOUNDS, depth, num_samples=2048)
+
+    def opacity():
+        return rendering.render_packed(
+            field,
+            config,
+            GRID,
+            {},
+            occupancy.init(GRID),
+            BOUNDS,
+            rays,
+            step=marching.shortest_step(config, BOUNDS),
+            offset=jnp.full((4,), 0.5),
+            place_fn=place,
+        ).rays.opacity
+
+    np.testing.assert_allclose(jax.jit(opacity)(), 1 - np.exp(-0.4 * 2.0), atol=0.01)

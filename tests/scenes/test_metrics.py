@@ -70,3 +70,21 @@ def test_depth_errors_ignore_unknown_depth():
     assert float(errors.absolute_relative) == pytest.approx((0.1 + 0.5) / 3, abs=1e-6)
     assert float(errors.within_quarter) == pytest.approx(2 / 3, abs=1e-6)
     assert np.isnan(float(metrics.depth_errors(depth, np.full(5, np.nan, np.float32)).rmse))
+
+
+def test_ssim_under_a_mask_looks_at_what_counts_only():
+    random = np.random.default_rng(3)
+    target = random.random((40, 50, 3)).astype(np.float32)
+    image = np.clip(target + 0.2 * random.normal(size=target.shape), 0, 1).astype(np.float32)
+    mask = np.zeros((40, 50), bool)
+    mask[:, :25] = True
+    spoiled = np.where(mask[..., None], image, random.random(image.shape).astype(np.float32))
+    found = float(ssim(image, target, mask))
+    assert float(ssim(spoiled, target, mask)) == pytest.approx(found, abs=1e-6)
+    assert float(ssim(image, target, np.ones((40, 50), bool))) == pytest.approx(
+        float(ssim(image, target)), abs=1e-6
+    )
+    # far from the mask's edge nothing is stood in for
+    inner = float(ssim(image[:, :25], target[:, :25]))
+    assert abs(found - inner) < 0.1
+    assert np.isnan(float(ssim(image, target, np.zeros((40, 50), bool))))

@@ -43,10 +43,13 @@ def test_forward_facing_scenes_are_swayed_over(posed):
 def test_camera_path_round_trip_and_bad_files(posed, tmp_path):
     path = tmp_path / "path.json"
     pose = np.asarray(posed.cameras.camera_to_world[2], np.float64)
-    path.write_text(json.dumps({"frames": [{"transform_matrix": pose.tolist()}]}))
-    np.testing.assert_allclose(
-        camera_paths.read_path(path, posed).camera_to_world[0], pose, atol=1e-6
-    )
+    # twice as large in the files, turned and moved
+    world_from_scene = np.array([[0, -2.0, 0, 3], [2, 0, 0, -1], [0, 0, 2, 5], [0, 0, 0, 1]])
+    in_files = world_from_scene @ pose
+    in_files[:3, :3] /= 2.0
+    path.write_text(json.dumps({"frames": [{"transform_matrix": in_files.tolist()}]}))
+    read = camera_paths.read_path(path, posed, world_from_scene)
+    np.testing.assert_allclose(read.camera_to_world[0], pose, atol=1e-6)
     for text, message in (
         ("{", "not valid JSON"),
         ("[]", "frames must be a list"),
@@ -56,9 +59,9 @@ def test_camera_path_round_trip_and_bad_files(posed, tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
-            camera_paths.read_path(path, posed)
+            camera_paths.read_path(path, posed, np.eye(4))
     with pytest.raises(FileNotFoundError, match="no such camera path"):
-        camera_paths.read_path(tmp_path / "none.json", posed)
+        camera_paths.read_path(tmp_path / "none.json", posed, np.eye(4))
 
 
 def test_video_has_every_frame_and_falls_back_to_gif(tmp_path, monkeypatch):
@@ -119,6 +122,32 @@ def test_viewer_draws_what_the_run_renders(finished):
     whole = next(run.evaluator.every_view(run.snapshot)).rendered.color
     difference = picture.astype(int) - pictures.to_uint8(whole).astype(int)
     assert np.abs(difference).max() <= 2
+
+
+def test_a_path_in_the_coordinates_of_the_files_shows_what_a_camera_there_shows(
+    finished, tmp_path, monkeypatch
+):
+    run = loaded_run.load(str(finished[0]))
+    scene = run.setup.scene
+    world = np.asarray(scene.world_from_scene, np.float64)
+    pose = world @ np.asarray(scene.test.cameras.camera_to_world[0], np.float64)
+    pose[:3, :3] /= np.cbrt(np.linalg.det(world[:3, :3]))
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps({"frames": [{"transform_matrix": pose.tolist()}] * 2}))
+    kept = {}
+
+    def keep(file, frames, fps):
+        kept[file.name] = frames
+        return file
+
+    monkeypatch.setattr(video, "write_video", keep)
+    for shows in ("color", "depth"):
+        list(run_rendering.render(str(finished[0]), "path", path=path, shows=shows, out=tmp_path))
+    whole = next(run.evaluator.every_view(run.snapshot)).rendered
+    difference = kept["path"][1].astype(int) - pictures.to_uint8(whole.color).astype(int)
+    assert np.abs(difference).max() <= 2
+    np.testing.assert_array_equal(*kept["path-depth"])
+    assert kept["path-depth"][0].shape == kept["path"][0].shape
 
 
 def test_doctor_finds_nothing_wrong_here():
