@@ -12,12 +12,16 @@ from scenes.posed_images import PosedImages, validate_poses
 from scenes.rotations import look_at
 
 _SWAY = 0.35
+_LARGEST_GAP = np.radians(120.0)
+"""Angle around the scene without a camera from which on an orbit turns back."""
 
 
 def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras:
     """Goes around the scene at the cameras' typical distance and height.
 
-    Scenes photographed from one side are swayed over instead, within the cameras' spread.
+    Where a third of the way around has no camera, the path goes to and fro over the rest of it:
+    behind a wall there is nothing to see. Forward-facing scenes are swayed over, within the
+    cameras' spread.
     Intrinsics are those of the first camera, without its lens distortion.
     """
     if num_frames < 1:
@@ -42,8 +46,21 @@ def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras
         first = flat[int(np.argmax(np.linalg.norm(flat, axis=-1)))]
         first = first / max(float(np.linalg.norm(first)), 1e-9)
         second = np.cross(up, first)
+        around = np.arctan2(flat @ second, flat @ first)
+        gap, middle = _widest_gap(around)
+        if gap > _LARGEST_GAP:
+            angle = middle + np.pi + (np.pi - gap / 2) * np.sin(angle)
+            circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
         places = target + height * up + radius * (circle[:, :1] * first + circle[:, 1:] * second)
     return with_intrinsics(posed, look_at(places, target, up))
+
+
+def _widest_gap(angles: Float[np.ndarray, " views"]) -> tuple[float, float]:
+    """Width and middle of the largest stretch of a circle without an angle in it."""
+    ordered = np.sort(angles % (2 * np.pi))
+    widths = np.diff(np.concatenate([ordered, ordered[:1] + 2 * np.pi]))
+    widest = int(np.argmax(widths))
+    return float(widths[widest]), float(ordered[widest] + widths[widest] / 2)
 
 
 def looked_at(poses: Float[np.ndarray, "views 4 4"]) -> Float[np.ndarray, " 3"]:

@@ -30,6 +30,20 @@ def test_orbit_keeps_distance_and_looks_at_the_scene(posed):
         camera_paths.orbit(posed, num_frames=0)
 
 
+def test_an_orbit_stays_on_the_side_that_was_photographed(posed):
+    angles = np.radians(np.linspace(150.0, 260.0, 12))
+    places = 3.0 * np.stack([np.cos(angles), np.sin(angles), np.full(12, 0.3)], axis=-1)
+    cameras = camera_paths.with_intrinsics(
+        posed, look_at(places, np.zeros(3), np.array([0, 0, 1.0]))
+    )
+    path = camera_paths.orbit(posed._replace(cameras=cameras, kind="unbounded"), num_frames=40)
+    x, y, _ = np.asarray(path.camera_to_world, np.float64)[:, :3, 3].T
+    around = np.degrees(np.arctan2(y, x)) % 360.0
+    assert around.min() > 149.0
+    assert around.max() < 261.0
+    assert np.ptp(around) > 100.0
+
+
 def test_forward_facing_scenes_are_swayed_over(posed):
     places = np.array([[x, y, 5.0] for x in (-1.0, 0.0, 1.0) for y in (-1.0, 1.0)])
     poses = look_at(places, np.zeros(3), np.array([0.0, 1.0, 0.0]))
