@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from scenes.cameras import make_cameras
 from scenes.posed_images import PosedImages
 
-from . import camera_paths, loaded_run, pictures, viewer_frusta
+from . import camera_paths, checkpoints, loaded_run, pictures, run_folder, viewer_frusta
 from .loaded_run import LoadedRun
 from .nerf_setup import bounds
 from .viewer_frusta import Frusta
@@ -166,7 +166,12 @@ def opengl_pose(
 
 
 def serve(path: str, *, host: str, port: int, size: int) -> None:
-    """Loads a run and serves it until interrupted."""
+    """Loads a run, whose first checkpoint it waits for, and serves it until interrupted."""
+    folder = run_folder.existing(path)
+    if not checkpoints.steps(folder.checkpoints):
+        print(f"{path}: waiting for the run's first checkpoint  (Ctrl-C ends)", flush=True)
+        while not checkpoints.steps(folder.checkpoints):
+            time.sleep(_FOLLOW_SECONDS)
     run = loaded_run.load(path)
     viewer = Viewer(run, host=host, port=port, size=size)
     print(f"{path}, step {run.step}: http://{host}:{viewer.port}  (Ctrl-C ends)")

@@ -138,6 +138,21 @@ def test_viewer_draws_what_the_run_renders(finished):
     assert np.abs(difference).max() <= 2
 
 
+def test_the_viewer_waits_for_the_first_checkpoint(finished, monkeypatch, capsys):
+    found = iter([[], [], [], [8]])
+    waited = []
+
+    def load(path):
+        raise ConnectionAbortedError(f"loaded after {len(waited)} looks")
+
+    monkeypatch.setattr(viewer.checkpoints, "steps", lambda folder: next(found))
+    monkeypatch.setattr(viewer.time, "sleep", waited.append)
+    monkeypatch.setattr(viewer.loaded_run, "load", load)
+    with pytest.raises(ConnectionAbortedError, match="loaded after 2 looks"):
+        viewer.serve(str(finished[0]), host="127.0.0.1", port=0, size=32)
+    assert "waiting for the run's first checkpoint" in capsys.readouterr().out
+
+
 def test_a_path_in_the_coordinates_of_the_files_shows_what_a_camera_there_shows(
     finished, tmp_path, monkeypatch
 ):
