@@ -59,6 +59,8 @@ class NerfCommand:
     """Fixes every random choice of the run. Default 0."""
     background: BackgroundChoice = None
     """Behind transparent pixels in training. Default random; evaluation then uses the scene's."""
+    holdout: OptionalInt = None
+    """Every so many views is held out, where the folder lists no split. Default 8."""
     downscale: OptionalFloat = None
     """Divide the images' sides by this."""
     size: OptionalInt = None

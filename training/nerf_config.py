@@ -22,6 +22,8 @@ class SceneConfig:
     longest_side: int = 1600
     train_views: int | None = None
     """Learn from so many of a folder's training images, evenly spread; None takes all."""
+    holdout: int = 8
+    """Every so many views is for testing, where a folder lists no split."""
     with_depth: bool = False
     """Also read depth that was not measured: the points of a COLMAP model."""
     num_train: int = 40
@@ -35,6 +37,8 @@ class SceneConfig:
             raise ValueError(f"downscale must be at least 1, got {self.downscale}")
         if self.longest_side < 1:
             raise ValueError(f"longest_side must be at least 1, got {self.longest_side}")
+        if self.holdout < 2:
+            raise ValueError(f"holdout must be at least 2, got {self.holdout}")
         if self.train_views is not None and self.train_views < 1:
             raise ValueError(f"train_views must be at least 1, got {self.train_views}")
 

@@ -25,6 +25,7 @@ def scene_config(command: NerfCommand) -> SceneConfig:
             longest_side=nerf_presets.longest_side(choose_preset(command.preset)),
         ),
         downscale=command.downscale,
+        holdout=command.holdout,
         size=command.size,
         with_depth=True if wants_depth(command) else None,
         **{"num_train" if command.data.startswith(SYNTHETIC) else "train_views": command.views},
@@ -120,6 +121,7 @@ def refuse_changes(command: NerfCommand, job: NerfJob, source: str) -> None:
         "--seed": (command.seed, job.seed),
         "--background": (command.background, job.train.background),
         "--downscale": (command.downscale, job.scene.downscale),
+        "--holdout": (command.holdout, job.scene.holdout),
         "--size": (command.size, job.scene.size),
         "--views": (
             command.views,

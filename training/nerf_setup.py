@@ -95,6 +95,7 @@ def load(config: SceneConfig) -> SplitImages:
         downscale=config.downscale,
         longest_side=config.longest_side,
         with_depth=config.with_depth,
+        holdout=config.holdout,
         num_train=config.num_train,
         num_test=config.num_test,
         size=config.size,

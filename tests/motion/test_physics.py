@@ -11,9 +11,12 @@ import mujoco
 import numpy as np
 import pytest
 
+from motion.builtin_clips import builtin_clip
+from motion.clips import build_clip_bank
 from motion.env import EnvConfig, make_env
 from motion.physics import make_physics
 from motion.physics.warp_engine import most_contacts
+from motion.robots import humanoid_robot
 from samplers.motion_bins import MotionTime
 from tests.precision import count_products
 
@@ -67,6 +70,31 @@ def test_physics_agree_with_c_over_a_rollout_with_resets_and_are_traced_once(phy
         overs += int(jnp.sum(x.terminated | x.timed_out))
     assert overs > ENVS
     assert count == 1
+
+
+@pytest.mark.slow
+def test_mjx_walks_the_humanoid_as_the_c_engine_does():
+    """The whole body through contacts, pushes and random actions, until rounding has grown."""
+    robot = humanoid_robot()
+    clips = [builtin_clip(robot, name) for name in ("squat", "step")]
+    bank = build_clip_bank(robot, clips, control_rate=robot.control_rate)
+    config = EnvConfig(push_seconds=(0.1, 0.2))
+    host, traced = (make_env(robot, config, num_envs=2, physics=name) for name in ("c", "mjx"))
+    begin = MotionTime(jnp.array([0, 1], jnp.int32), jnp.array([40, 60], jnp.int32))
+    step = jax.jit(traced.step)
+    a = host.reset(bank, KEY, begin)
+    b = jax.jit(traced.reset)(bank, KEY, begin)
+    first = np.asarray(a.now.qpos)
+    for number in range(15):
+        key = jax.random.fold_in(KEY, number)
+        action = 0.5 * jax.random.normal(key, (2, robot.num_joints))
+        a, x = host.step(bank, a, action, begin, key)
+        b, y = step(bank, b, action, begin, key)
+        np.testing.assert_allclose(a.now.qpos, b.now.qpos, atol=3e-3)
+        np.testing.assert_allclose(a.now.bodies.position, b.now.bodies.position, atol=3e-3)
+        np.testing.assert_allclose(x.reward, y.reward, atol=2e-3)
+        np.testing.assert_array_equal(x.terminated, y.terminated)
+    assert np.abs(np.asarray(a.now.qpos) - first).max() > 0.1
 
 
 def test_mjx_keeps_all_bits_of_float32_on_accelerators():

@@ -183,6 +183,13 @@ def test_only_the_newest_checkpoints_are_kept(finished):
     assert checkpoints.steps(RunFolder(folder).checkpoints) == [24, 20]
 
 
+def test_how_many_views_are_held_out_can_be_said():
+    assert nerf_options.scene_config(NerfCommand(data="x")).holdout == 8
+    assert nerf_options.scene_config(NerfCommand(data="x", holdout=3)).holdout == 3
+    with pytest.raises(ValueError, match="holdout must be at least 2"):
+        nerf_options.scene_config(NerfCommand(data="x", holdout=1))
+
+
 def test_preset_flags_reach_the_job():
     job = nerf_options.build(
         NerfCommand(
