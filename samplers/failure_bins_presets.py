@@ -7,7 +7,8 @@
   kernel of five bins cut off at the end, a floor of 10 %.
 * `sonic`: (1 + F) / (1 + N) without forgetting, rates clipped at 50 times their mean, a floor of
   10 %, bins weighed by length, starts up to 4 s (200 frames) before the bin.
-* `textop`: failures over episodes per clip, to a power, a floor.
+* `textop`: failures over episodes per clip, to a power, a floor; a clip's share does not grow with
+  its length.
 """
 
 from typing import Any
@@ -83,6 +84,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prior_failures": 1e-3,
         "prior_exposure": 2e-3,
         "is_per_clip": True,
+        "is_clip_balanced": True,
         "exponent": 0.5,
         "kernel_size": 1,
         "uniform_fraction": 0.1,

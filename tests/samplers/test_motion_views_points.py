@@ -10,6 +10,7 @@ from samplers.base import Draw, Feedback
 from samplers.depth_guided import DepthGuidedConfig, RayPoints, RayQuery
 from samplers.failure_bins import FailureBinsConfig
 from samplers.motion_bins import MotionTime
+from samplers.registry import make_sampler
 from samplers.views import ViewsConfig
 from tests.statistics import assert_mean_close
 
@@ -177,6 +178,25 @@ def test_neither_look_back_nor_rounding_leads_into_a_forbidden_bin():
         found = np.asarray(motion_bins.bin_of(layout, items))
         assert np.asarray(valid)[found].all()
         assert len(np.unique(found)) == int(jnp.sum(valid))
+
+
+def test_textop_chooses_clips_by_their_rate_whatever_their_length():
+    """p(clip) ~ rate^0.5 with a tenth for all alike, from the released program's rule by hand."""
+    options = {"clip_frames": CLIPS, "batch_size": 8, "frames_per_bin": 10.0}
+    sampler = make_sampler("textop", options)
+    state = sampler.init(jax.random.key(0))
+    failed = {0: 0.1, 1: 0.4, 2: 0.9}
+    n = 1000
+    for _ in range(60):
+        for clip, share in failed.items():
+            frames = np.linspace(0, CLIPS[clip] - 1, n).astype(int)
+            value = jnp.asarray(np.arange(n) < share * n, jnp.float32)
+            state = sampler.update(state, rows(clip, frames), Feedback(value))
+    probs = np.asarray(sampler.probabilities(state))
+    clips = np.asarray(state.layout.clip)
+    found = np.array([probs[clips == clip].sum() for clip in range(3)])
+    root = np.sqrt(list(failed.values()))
+    np.testing.assert_allclose(found, 0.9 * root / root.sum() + 0.1 / 3, atol=0.02)
 
 
 def test_masks_and_overrides_of_another_size_are_refused():
