@@ -47,7 +47,7 @@ test-gpu: $(VENV)/dev.stamp  ## the tests that need an accelerator
 	$(PYTEST) -m gpu
 
 doctest: $(VENV)/dev.stamp  ## the examples in docstrings
-	$(PYTEST) --doctest-modules samplers scenes nerf voxels motion
+	$(PYTEST) --doctest-modules samplers scenes nerf voxels motion training
 
 static: $(VENV)/dev.stamp  ## format, lint, spelling, types, layers, documents
 	$(BIN)/ruff format --check .
@@ -71,7 +71,8 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	else $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench,g1]'; fi
 	@touch $@
 
-bench: $(VENV)/bench.stamp  ## measure what needs no data, for an hour; docs/results.md has the other commands
+bench: export HARDLIGHT_RESULTS ?= runs/benchmarks
+bench: $(VENV)/bench.stamp  ## measure what needs no data, for an hour, into runs/benchmarks; docs/results.md has the other commands
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 notebooks: $(VENV)/dev.stamp  ## run every notebook headless

@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("HARDLIGHT_RESULTS") or Path(__file__).parent / "results")
+"""Where results are written; `make bench` sets another place than that of the published ones."""
 
 
 def in_fresh_process(
@@ -75,7 +76,7 @@ def write(name: str, values: dict[str, Any]) -> Path:
     """
     machine = in_fresh_process(describe_machine)
     backend = machine.pop("backend")
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}_{backend}.json"
     path.write_text(json.dumps({**machine, **_rounded(values)}, indent=2) + "\n")
     print(f"written: {path}")

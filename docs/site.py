@@ -10,7 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("samplers", "scenes", "nerf", "voxels", "motion")
+ROOMS = ("samplers", "scenes", "nerf", "voxels", "motion", "training")
 _BESIDE_THE_DOCUMENTS = re.compile(r"\[([^\]]+)\]\((?:\.\./[^)]*|CONTRIBUTING\.md|LICENSE)\)")
 
 

@@ -1,5 +1,7 @@
 """Executes notebooks headless, each in a fresh process, and says how long they took.
 
+One that takes more than five minutes has failed; each is made for one, on two cores.
+
     python notebooks/run.py [NOTEBOOK ...]
 
 Cells run as plain Python with matplotlib drawing to nowhere, so nothing but the notebooks' own
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+_LIMIT = 300.0
 
 
 def code_of(path: Path) -> str:
@@ -39,9 +42,13 @@ def main() -> int:
     failed = []
     for path in asked:
         began = time.perf_counter()
-        result = subprocess.run([sys.executable, "-c", code_of(path)], env=environment, check=False)
+        command = [sys.executable, "-c", code_of(path)]
+        try:
+            code = subprocess.run(command, env=environment, check=False, timeout=_LIMIT).returncode
+        except subprocess.TimeoutExpired:
+            code = 1
         print(f"{path.name}: {time.perf_counter() - began:.0f} s", flush=True)
-        if result.returncode:
+        if code:
             failed.append(path.name)
     if failed:
         print(f"failed: {', '.join(failed)}")

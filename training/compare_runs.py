@@ -103,11 +103,26 @@ def do(
         run = RunFolder(folder / run_name(job))
         print(f"run {number} of {len(jobs)}: {run_name(job)}")
         if run.summary.is_file():
+            _check_same(run, job)
             print("  already done")
         elif run.config.is_file():
             runner.resume(str(run.path))
         else:
             runner.start(job, str(run.path))
+
+
+def _check_same(run: RunFolder, job: Any) -> None:
+    """Refuses to count a run of another sampler or seed that lies in a comparison's folder."""
+    if not run.config.is_file():
+        return  # a summary alone: somebody kept no more
+    stored = run_folder.read_json(run.config)["config"]
+    wanted = config_json.to_json(job)
+    for part in ("seed", "sampler"):
+        if stored.get(part) != wanted[part]:
+            raise ValueError(
+                f"{run.path}: finished with {part} {stored.get(part)}, the comparison wants "
+                f"{wanted[part]}; move the folder away"
+            )
 
 
 def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -147,6 +162,12 @@ def collect(comparison: Comparison, summaries: Mapping[str, dict[str, Any]]) -> 
         "at_equal_seconds": f"{kind.metric} at equal time ({seconds:.0f} s of training)",
         "area": f"mean {kind.metric} over the steps",
     }
+    judged = [kind.final, *(column for column in kind.columns if column.name == "ssim")]
+    for column in judged:
+        if column.choose is max and all(
+            len(values[column.name]) == comparison.num_seeds for values in measured.values()
+        ):
+            quantities[column.name] = column.title
     if len(devices) > 1:  # a run on two cores is no match for one on one
         del quantities["at_equal_seconds"]
     return {
@@ -200,6 +221,12 @@ def _verdict(
         "sign_test": verdict.sign_test,
         "outcome": verdict.outcome,
         "sentence": statistics.sentence(
-            name, baseline, verdict, what, unit=kind.unit, scale=kind.scale
+            name,
+            baseline,
+            verdict,
+            what,
+            unit="" if quantity == "ssim" else kind.unit,
+            scale=1.0 if quantity == "ssim" else kind.scale,
+            digits=4 if quantity == "ssim" else 2,
         ),
     }

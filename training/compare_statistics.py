@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
-# two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-_T95_LARGE = 2.0
 _RESAMPLES = 10_000
 
 Curve = Sequence[Sequence[float]]
@@ -113,7 +111,7 @@ def judge(values: Sequence[float], baseline: Sequence[float]) -> Verdict:
     if difference.deviation is None:
         return Verdict(difference, "one seed")
     degrees = difference.count - 1
-    quantile = _T95[degrees - 1] if degrees <= len(_T95) else _T95_LARGE
+    quantile = float(special.stdtrit(degrees, 0.975))
     margin = quantile * difference.deviation / math.sqrt(difference.count)
     outcome = "no clear difference"
     if difference.mean > margin:
@@ -145,10 +143,17 @@ def sign_test(differences: Sequence[float]) -> float:
 
 
 def sentence(
-    name: str, baseline: str, verdict: Verdict, what: str, *, unit: str = "dB", scale: float = 1.0
+    name: str,
+    baseline: str,
+    verdict: Verdict,
+    what: str,
+    *,
+    unit: str = "dB",
+    scale: float = 1.0,
+    digits: int = 2,
 ) -> str:
     """Says a verdict in words; differences are multiplied by `scale` and followed by `unit`."""
-    gain = f"{scale * verdict.difference.mean:+.2f} {unit}"
+    gain = f"{scale * verdict.difference.mean:+.{digits}f} {unit}".rstrip()
     if verdict.interval is None:
         return (
             f"{name} against {baseline}, {what}: {gain}. One seed only, so how much of this is "
@@ -162,5 +167,5 @@ def sentence(
     low, high = (scale * end for end in verdict.interval)
     return (
         f"{words}, {what}: {gain} over {verdict.difference.count} paired seeds "
-        f"(95 % interval {low:+.2f} to {high:+.2f})."
+        f"(95 % interval {low:+.{digits}f} to {high:+.{digits}f})."
     )

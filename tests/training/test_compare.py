@@ -53,13 +53,25 @@ def test_comparison_resumes_and_reports(tmp_path, capsys, monkeypatch, shared):
         entry = results["samplers"][name]
         assert len(entry["final"]["values"]) == 2
         assert entry["final"]["deviation"] is not None
-    assert len(results["verdicts"]) == 3
+    assert [verdict["quantity"] for verdict in results["verdicts"]] == [
+        "at_equal_steps",
+        "at_equal_seconds",
+        "area",
+        "final",
+        "ssim",
+    ]
     page = (folder / "report.html").read_text()
     for verdict in results["verdicts"]:
         assert verdict["sentence"] in page
     assert page.count("<svg") == 3
     with pytest.raises(ValueError, match="already holds a comparison"):
         compare_runs.start(_COMPARISON, folder)
+    config = next(folder.glob("*/*/config.json"))
+    stored = json.loads(config.read_text())
+    stored["config"]["seed"] = 99
+    config.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="finished with seed 99, the comparison wants"):
+        compare_runs.resume(folder, shared=shared)
 
 
 def test_equal_samplers_give_no_difference():

@@ -1,9 +1,14 @@
 """palette.json: colours in both spellings, and errors that name file and material."""
 
+import contextlib
 import json
+import pathlib
+import tempfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from voxels.formats.palette_json import load_palette
 
@@ -54,3 +59,19 @@ def test_what_is_no_palette_is_refused_by_name(document, message, tmp_path):
 def test_a_missing_palette_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         load_palette(tmp_path / "none.json")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+        max_leaves=12,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_any_document_is_a_palette_or_a_value_error(document):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "palette.json"
+        path.write_text(json.dumps(document))
+        with contextlib.suppress(ValueError):  # anything else is a fault of ours
+            assert np.isfinite(load_palette(path).colors).all()
