@@ -154,6 +154,7 @@ def nerf_weights_table() -> str:
 
 _COLUMNS = {
     "final": ("PSNR of all held-out pixels (dB)", 2),
+    "ssim": ("SSIM", 3),
     "at_equal_steps": ("of every 6th row and column (dB)", 2),
     "at_equal_seconds": ("at equal time (dB)", 2),
     "area": ("mean on the way (dB)", 2),
@@ -189,6 +190,11 @@ def nerf_captures_table() -> str:
     return _compared("nerf_captures_cpu")
 
 
+def nerf_handback_table() -> str:
+    """The default with and without a return to uniform draws."""
+    return _compared("nerf_handback_cpu")
+
+
 def nerf_depth_table() -> str:
     """Presets of depth guidance on an RGB-D scan."""
     rows = []
@@ -222,5 +228,6 @@ TABLES = {
     "nerf_ablation": nerf_ablation_table,
     "nerf_weights": nerf_weights_table,
     "nerf_captures": nerf_captures_table,
+    "nerf_handback": nerf_handback_table,
     "nerf_depth": nerf_depth_table,
 }
