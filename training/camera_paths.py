@@ -19,7 +19,7 @@ _LARGEST_GAP = np.radians(120.0)
 def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras:
     """Goes around the scene at the cameras' typical distance and height.
 
-    Where a third of the way around has no camera, the path goes to and fro over the rest of it:
+    Where a third of the way around has no camera, the path goes back and forth over the rest of it:
     behind a wall there is nothing to see. Forward-facing scenes are swayed over, within the
     cameras' spread.
     Intrinsics are those of the first camera, without its lens distortion.
