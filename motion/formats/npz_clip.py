@@ -57,6 +57,8 @@ def load_npz(
     if fps is not None:
         clip = clip._replace(fps=fps)
     check_clip(clip, str(path))
+    if "body_quat_w" in arrays:
+        quaternion_order.check(clip.root_quaternion, "wxyz", f"{path}: body_quat_w")
     return clip
 
 
@@ -153,7 +155,6 @@ def _beyond_mimic(
     for name, array in (("body_pos_w", position), ("body_quat_w", quaternion)):
         if array.shape[1] <= body:
             raise ValueError(f"{path}: {name} has {array.shape[1]} bodies, needed {body + 1}")
-    quaternion_order.check(quaternion[:, body], "wxyz", f"{path}: body_quat_w")
     return Clip(
         name=str(arrays["name"]) if "name" in arrays else path.stem,
         fps=_fps(path, arrays),

@@ -20,7 +20,7 @@ from .tiny import tiny_bank, tiny_robot
 ENVS = 6
 ROBOT = tiny_robot()
 BANK = tiny_bank(ROBOT)
-CALM = EnvConfig(episode_seconds=0.5).calm()
+CALM = dataclasses.replace(EnvConfig().calm(), episode_seconds=0.5)
 WILD = EnvConfig(episode_seconds=0.5, push_seconds=(0.04, 0.1))
 KEY = jax.random.key(0)
 
