@@ -18,6 +18,7 @@ from PIL import Image
 
 from training.voxels_setup import lighting
 from voxels.formats.map_json import save_map
+from voxels.palette import terrain_palette
 from voxels.procedural import WorldConfig, make_world
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
