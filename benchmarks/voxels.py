@@ -7,7 +7,8 @@
 Peers: two half-voxel marches in JAX (checkpointed, inexact), one in a scan and one that takes all
 samples of a chunk of rays at once as radiance-field code does, a DDA in numba on all cores (forward
 only), and Embree through trimesh (first hit only). Times are the least of several calls after
-compilation, each part in a process of its own; compile times are without a cache of programs.
+compilation, those of the fog in turn, each part in a process of its own; compile times are without
+a cache of programs.
 Writes benchmarks/results/voxels_BACKEND.json; parts not run keep their numbers.
 """
 
@@ -52,44 +53,40 @@ def soft() -> dict[str, Any]:
     arguments = (logits, probs, _lit(), eye, directions)
     march = functools.partial(composite_march, MarchConfig(has_geometry=False, **_form()))
     fast = functools.partial(composite_numba, MarchConfig(has_geometry=False))
-    with_numba, both_with_numba = (
-        _least(jax.jit(fast), *arguments),
-        _least(_gradient(fast), *arguments),
-    )
     naive = functools.partial(naive_march, shape)
-    ours, both = _least(jax.jit(march), *arguments), _least(_gradient(march), *arguments)
-    naive_forward = _least(jax.jit(naive), *arguments, repeats=3)
-    naive_both = _least(_gradient(naive), *arguments, repeats=2)
     sampled = functools.partial(naive_samples, shape)
-    sampled_forward = _least(jax.jit(sampled), *arguments, repeats=2)
-    sampled_both = _least(_gradient(sampled), *arguments, repeats=2)
     features = axis_features(probs, _lit(), eye)
     call, out = dda_call(jax.nn.sigmoid(logits), features, eye, directions)
-    native = _least(call)
     wide = (*arguments[:4], _view(shape, 2 * pixels)[2])
+    times = _least_in_turn(
+        {
+            "forward": (jax.jit(march), arguments),
+            "forward_backward": (_gradient(march), arguments),
+            "forward_512": (jax.jit(march), wide),
+            "forward_backward_512": (_gradient(march), wide),
+            "with_numba_forward": (jax.jit(fast), arguments),
+            "with_numba_forward_backward": (_gradient(fast), arguments),
+            "with_numba_forward_512": (jax.jit(fast), wide),
+            "with_numba_forward_backward_512": (_gradient(fast), wide),
+            "naive_forward": (jax.jit(naive), arguments),
+            "naive_forward_backward": (_gradient(naive), arguments),
+            "sampled_forward": (jax.jit(sampled), arguments),
+            "sampled_forward_backward": (_gradient(sampled), arguments),
+            "peer_numba_forward": (call, ()),
+        }
+    )
     gap = np.abs(out[:, :3] - np.asarray(march(*arguments).features).reshape(-1, 3)).max()
+    ratios = {
+        f"times_{peer}_{what}{suffix}": times[f"{peer}_{what}"] / times[f"{ours}{what}"]
+        for peer in ("naive", "sampled")
+        for what in ("forward", "forward_backward")
+        for ours, suffix in (("", ""), ("with_numba_", "_with_numba"))
+    }
     return {
-        "forward_ms": ours,
-        "forward_backward_ms": both,
-        "forward_512_ms": _least(jax.jit(march), *wide),
-        "forward_backward_512_ms": _least(_gradient(march), *wide),
-        "with_numba_forward_ms": with_numba,
-        "with_numba_forward_backward_ms": both_with_numba,
-        "with_numba_forward_512_ms": _least(jax.jit(fast), *wide),
-        "with_numba_forward_backward_512_ms": _least(_gradient(fast), *wide),
-        "naive_forward_ms": naive_forward,
-        "naive_forward_backward_ms": naive_both,
-        "sampled_forward_ms": sampled_forward,
-        "sampled_forward_backward_ms": sampled_both,
-        "peer_numba_forward_ms": native,
-        "times_naive_forward": naive_forward / ours,
-        "times_naive_forward_backward": naive_both / both,
-        "times_naive_forward_with_numba": naive_forward / with_numba,
-        "times_naive_forward_backward_with_numba": naive_both / both_with_numba,
-        "times_sampled_forward": sampled_forward / ours,
-        "times_sampled_forward_backward": sampled_both / both,
-        "over_peer_numba": ours / native,
-        "with_numba_over_peer_numba": with_numba / native,
+        **{f"{name}_ms": value for name, value in times.items()},
+        **ratios,
+        "over_peer_numba": times["forward"] / times["peer_numba_forward"],
+        "with_numba_over_peer_numba": times["with_numba_forward"] / times["peer_numba_forward"],
         "largest_difference_to_peer_numba": float(gap),
     }
 
@@ -334,6 +331,24 @@ def _gradient(render: Any) -> Any:
         return jnp.sum(jnp.square(out.features)) + jnp.sum(out.transmittance)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))
+
+
+def _least_in_turn(
+    calls: dict[str, tuple[Any, tuple[Any, ...]]], rounds: int = 15
+) -> dict[str, float]:
+    """Least time of each call in milliseconds, all calls in turn, so that a machine that is slow
+    for a second is slow for all."""
+    import jax
+
+    for function, arguments in calls.values():
+        jax.block_until_ready(function(*arguments))
+    least = dict.fromkeys(calls, math.inf)
+    for _ in range(rounds):
+        for name, (function, arguments) in calls.items():
+            begun = time.perf_counter()
+            jax.block_until_ready(function(*arguments))
+            least[name] = min(least[name], 1000 * (time.perf_counter() - begun))
+    return least
 
 
 def _least(function: Any, *arguments: Any, repeats: int = 5) -> float:

@@ -79,7 +79,7 @@ def with_fixed_starts(
     Raises:
       ValueError: when no clip has frames there.
     """
-    low, high = (float(options.get(name, end)) for name, end in (("from", 0.0), ("to", np.inf)))  # pyright: ignore
+    low, high = _seconds(options, "from", 0.0), _seconds(options, "to", np.inf)
     layout = sampler.init(jax.random.key(0)).layout
     first, count = np.asarray(layout.first_frame), np.asarray(layout.num_frames)
     begin = np.maximum(first, low * control_rate)
@@ -92,6 +92,13 @@ def with_fixed_starts(
         return sampler.sample(key, state._replace(override=probs))
 
     return dataclasses.replace(sampler, sample=sample, probabilities=lambda state: probs)
+
+
+def _seconds(options: Mapping[str, object], name: str, otherwise: float) -> float:
+    value = options.get(name, otherwise)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} of {MANUAL} must be a number of seconds, got {value!r}")
+    return float(value)
 
 
 def with_clip_weights(sampler: Sampler, weights: Sequence[float]) -> Sampler:

@@ -86,10 +86,10 @@ def render_packed(
         full_at = config.near_gradients * spaces.knee(config.space, bounds)
         values = scale_gradients(values, jnp.minimum(jnp.square(samples.distance / full_at), 1.0))
     num_rays = rays.origins.shape[0]
-    # few rays get more placed samples each than there are candidates
-    longest = max(config.num_candidates, -(-samples.ray.shape[0] // num_rays))
     weights = volume_rendering.weights_packed(
-        values.density * samples.length, samples.ray, longest=longest
+        values.density * samples.length,
+        samples.ray,
+        longest=longest_ray(config, samples.ray.shape[0], num_rays),
     )
     rendered = volume_rendering.composite_packed(
         weights, values.color, samples.distance, samples.ray, num_rays=num_rays
@@ -101,6 +101,12 @@ def render_packed(
         samples=samples,
         weights=weights,
     )
+
+
+def longest_ray(config: MarchingConfig, num_slots: int, num_rays: int) -> int:
+    """Bound on the samples of one ray in a pack: few rays get more placed samples each than there
+    are candidates."""
+    return max(config.num_candidates, -(-num_slots // num_rays))
 
 
 def render_rays(

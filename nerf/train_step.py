@@ -466,9 +466,8 @@ def _regularisers(config, bounds, render, rendered, turn):
             render.samples.width / scale,
             render.samples.ray,
             num_rays=rendered.opacity.shape[0],
-            longest=max(
-                config.marching.num_candidates,
-                -(-render.weights.shape[0] // rendered.opacity.shape[0]),
+            longest=rendering.longest_ray(
+                config.marching, render.weights.shape[0], rendered.opacity.shape[0]
             ),
         )
         spread = config.distortion_weight * jnp.roll(spread, -turn)

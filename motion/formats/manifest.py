@@ -73,14 +73,20 @@ def load_manifest(
     """Reads the clips of one split.
 
     Raises:
-      FileNotFoundError, ValueError: see `read_manifest` and `load_clip`; for a split without clips.
+      FileNotFoundError, ValueError: see `read_manifest` and `load_clip`, naming the manifest too;
+        for a split without clips.
     """
     chosen = [entry for entry in read_manifest(path) if entry.split == split]
     if not chosen:
         raise ValueError(f"{path}: has no clips of split {split}")
     found = []
     for entry in chosen:
-        loaded = load_clip(entry.file, robot, entry.options)
+        try:
+            loaded = load_clip(entry.file, robot, entry.options)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         found.append((entry, loaded._replace(clip=loaded.clip._replace(name=entry.name))))
     return tuple(found)
 

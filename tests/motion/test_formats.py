@@ -278,6 +278,14 @@ def test_a_manifest_names_weighs_and_splits(tmp_path, robot):
         load_manifest(path, robot, "val")
 
 
+@pytest.mark.parametrize("file", ["/", "gone.csv", "/nowhere/walk.csv"])
+def test_a_clip_that_a_manifest_cannot_have_is_told_with_the_manifest(tmp_path, robot, file):
+    path = tmp_path / "clips.json"
+    path.write_text(json.dumps({"clips": [{"file": file}]}))
+    with pytest.raises(FileNotFoundError, match=r"clips\.json: .*no such clip"):
+        load_manifest(path, robot)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -46,5 +46,7 @@ def test_what_happens_does_not_change_it():
 def test_a_stretch_that_no_clip_has_and_other_settings_are_refused():
     with pytest.raises(ValueError, match=r"between 9 and inf s"):
         manual({"from": 9.0})
+    with pytest.raises(ValueError, match="from of manual must be a number of seconds, got 'soon'"):
+        manual({"from": "soon"})
     with pytest.raises(ValueError, match="manual has no setting decay"):
         manual({"decay": 0.5})

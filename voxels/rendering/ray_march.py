@@ -276,7 +276,7 @@ def begin(
 ) -> tuple[Lanes, Fixed, Visit, Int[Array, " rays"]]:
     """Puts lanes at the first cell after the eye's own, whose crossing and face are returned.
 
-    Strengths are made here from logits: with the table as well, XLA would make the table twice.
+    Only the eye's own cell is crossed here, so its strength is all that is read.
     """
     x, y, z = shape = logits.shape
     first = start((x, y, z), config.near, eye, directions)
@@ -295,8 +295,9 @@ def begin(
     lanes = Lanes(plane, first.t_in, row, jnp.ones_like(first.t_in))
     is_inside = first.is_eye_cell & is_open
     hides = is_inside & (not config.is_eye_cell_skipped)
-    strengths = strength(config.mode, logits.reshape(-1)[row // 3])
-    moved, crossing = _step(config, shape, strengths, lanes, fixed, hides)
+    here = jnp.clip(eye_cell(eye), 0, jnp.array(shape) - 1)
+    own = jnp.broadcast_to(strength(config.mode, logits[tuple(here)]), row.shape)
+    moved, crossing = _step(config, shape, own, lanes, fixed, hides)
     lanes = jax.tree.map(lambda a, b: jnp.where(is_inside, a, b), moved, lanes)
     return lanes, fixed, crossing, entry_face(first.axis, directions)
 
