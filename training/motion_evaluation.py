@@ -10,7 +10,7 @@ from motion.evaluation import Track, Trials
 from motion.ppo import Learner
 from samplers.motion_bins import MotionTime
 
-from .motion_setup import Setup
+from .motion_setup import LoadedMotion, Setup
 
 
 class Verdict(NamedTuple):
@@ -18,7 +18,7 @@ class Verdict(NamedTuple):
 
     Attributes:
       final: the numbers of summary.json.
-      tracks: the robot's positions along every clip from its first frame.
+      tracks: the robot's positions along every clip that was trained on, from its first frame.
     """
 
     final: dict[str, Any]
@@ -36,50 +36,20 @@ class Evaluator:
 
     def survival(self, learner: Learner) -> tuple[dict[str, float], Trials]:
         """Tries starts all over the clips for some seconds each."""
-        bank = self._setup.loaded.bank
-        trials, _ = self._player.play(bank, learner, self._starts, self._setup.horizon)
-        return evaluation.summarise(trials, self._setup.loaded.robot.control_rate), trials
+        return self._survival(learner, self._setup.loaded, self._starts)
 
     def judge(self, learner: Learner) -> Verdict:
-        """Everything: starts, bins, and every clip played once from its first frame."""
+        """Everything: starts, bins, and every clip played once from its first frame; then the
+        clips that were held out."""
         loaded, rate = self._setup.loaded, self._setup.loaded.robot.control_rate
         numbers, trials = self.survival(learner)
-        whole, tracks = self._whole_clips(learner)
+        whole, tracks = self._whole_clips(learner, loaded)
         state = self._setup.sampler.init(self._setup.init_key)
         rates = evaluation.per_bin(state.layout, trials)
-        lengths = np.asarray(loaded.lengths)
-        per_clip = []
-        for place, clip in enumerate(loaded.clips):
-            mine = trials.clip == place
-            per_clip.append(
-                {
-                    "name": clip.name,
-                    "seconds": round(float(lengths[place] / rate), 3),
-                    "starts_survived": float(np.mean(trials.survived[mine]))
-                    if mine.any()
-                    else None,
-                    "survival_seconds": float(np.mean(trials.steps[mine]) / rate)
-                    if mine.any()
-                    else None,
-                    "is_completed": bool(whole.survived[place]),
-                    "completed_share": float(whole.steps[place] / max(lengths[place] - 1, 1)),
-                    "mpjpe_global": float(whole.errors["body_world"][place]),
-                    "mpjpe_root_relative": float(whole.errors["body_root"][place]),
-                    "joint_error": float(whole.errors["joint"][place]),
-                }
-            )
-        count = len(loaded.clips)
         final = {
-            "starts_survived": numbers["success"],
-            "survival_seconds": numbers["survival_seconds"],
             "survival_horizon_seconds": self._setup.job.loop.survival_seconds,
             "num_starts": self._setup.job.loop.num_starts,
-            "mpjpe_global": numbers["error_body_world"],
-            "mpjpe_root_relative": numbers["error_body_root"],
-            "mpjpe_anchored": numbers["error_body_anchored"],
-            "joint_error": numbers["error_joint"],
-            "clips_completed": float(np.mean(whole.survived[:count])),
-            "clips": per_clip,
+            **_numbers(loaded, numbers, trials, whole),
             "failures_per_pass": [None if np.isnan(value) else float(value) for value in rates],
             "bins": [
                 {
@@ -97,11 +67,25 @@ class Evaluator:
                 )
             ],
         }
+        if loaded.held_out is not None:
+            final["held_out"] = self._held_out(learner, loaded.held_out)
         return Verdict(final, tracks)
 
-    def _whole_clips(self, learner: Learner) -> tuple[Trials, Track]:
-        loaded, copies = self._setup.loaded, self._setup.job.loop.num_starts
-        count = len(loaded.clips)
+    def _held_out(self, learner: Learner, loaded: LoadedMotion) -> dict[str, Any]:
+        """What the policy does with clips it was not trained on."""
+        count = self._setup.job.loop.num_starts
+        starts = evaluation.survival_starts(loaded.bank, count, self._setup.horizon)
+        numbers, trials = self._survival(learner, loaded, starts)
+        return _numbers(loaded, numbers, trials, self._whole_clips(learner, loaded)[0])
+
+    def _survival(
+        self, learner: Learner, loaded: LoadedMotion, starts: MotionTime
+    ) -> tuple[dict[str, float], Trials]:
+        trials, _ = self._player.play(loaded.bank, learner, starts, self._setup.horizon)
+        return evaluation.summarise(trials, loaded.robot.control_rate), trials
+
+    def _whole_clips(self, learner: Learner, loaded: LoadedMotion) -> tuple[Trials, Track]:
+        copies, count = self._setup.job.loop.num_starts, len(loaded.clips)
         trials, tracks = [], []
         for first in range(0, count, copies):
             clips = np.arange(first, first + copies) % count
@@ -126,3 +110,43 @@ class Evaluator:
             errors={name: np.concatenate([t.errors[name] for t in trials]) for name in names},
         )
         return joined, Track(*(np.concatenate(parts, 1) for parts in zip(*padded, strict=True)))
+
+
+def _numbers(
+    loaded: LoadedMotion, means: dict[str, float], trials: Trials, whole: Trials
+) -> dict[str, Any]:
+    """What is told of a set of clips: means over the starts, and each clip.
+
+    Args:
+      trials: starts all over the clips.
+      whole: each clip from its first frame.
+    """
+    rate, per_clip = loaded.robot.control_rate, []
+    for place, (clip, length) in enumerate(zip(loaded.clips, loaded.lengths, strict=True)):
+        mine = trials.clip == place
+        per_clip.append(
+            {
+                "name": clip.name,
+                "split": loaded.splits[place],
+                "seconds": round(float(length / rate), 3),
+                "starts_survived": float(np.mean(trials.survived[mine])) if mine.any() else None,
+                "survival_seconds": float(np.mean(trials.steps[mine]) / rate)
+                if mine.any()
+                else None,
+                "is_completed": bool(whole.survived[place]),
+                "completed_share": float(whole.steps[place] / max(length - 1, 1)),
+                "mpjpe_global": float(whole.errors["body_world"][place]),
+                "mpjpe_root_relative": float(whole.errors["body_root"][place]),
+                "joint_error": float(whole.errors["joint"][place]),
+            }
+        )
+    return {
+        "starts_survived": means["success"],
+        "survival_seconds": means["survival_seconds"],
+        "mpjpe_global": means["error_body_world"],
+        "mpjpe_root_relative": means["error_body_root"],
+        "mpjpe_anchored": means["error_body_anchored"],
+        "joint_error": means["error_joint"],
+        "clips_completed": float(np.mean(whole.survived[: len(loaded.clips)])),
+        "clips": per_clip,
+    }

@@ -318,6 +318,11 @@ def _finish(
         f"{1000 * final['mpjpe_root_relative']:.0f} mm root-relative, "
         f"{duration(progress.train_seconds)} of training"
     )
+    if "held_out" in final:
+        print(
+            f"of clips held out {100 * final['held_out']['starts_survived']:.0f} % of the starts "
+            f"track, {100 * final['held_out']['clips_completed']:.0f} % are played to their end"
+        )
     print(f"report: {Path(folder.report)}")
     return values
 

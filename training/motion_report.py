@@ -50,35 +50,9 @@ def write(
     if movie is not None:
         caption = "Left the reference, right the policy over its shadow; red once it has failed."
         parts.append(report_page.movie(movie, caption))
-    parts.append(report_page.heading("Clips"))
-    header = (
-        "clip",
-        "seconds",
-        "starts surviving",
-        "played whole",
-        "global",
-        "root-relative",
-        "joints",
-    )
-    parts.append(
-        report_page.table(
-            header,
-            [
-                (
-                    clip["name"],
-                    f"{clip['seconds']:.1f}",
-                    "-"
-                    if clip["starts_survived"] is None
-                    else f"{100 * clip['starts_survived']:.0f} %",
-                    "yes" if clip["is_completed"] else f"{100 * clip['completed_share']:.0f} %",
-                    f"{1000 * clip['mpjpe_global']:.0f} mm",
-                    f"{1000 * clip['mpjpe_root_relative']:.0f} mm",
-                    f"{clip['joint_error']:.3f} rad",
-                )
-                for clip in final["clips"]
-            ],
-        )
-    )
+    parts += [report_page.heading("Clips"), _clips(final["clips"])]
+    if "held_out" in final:
+        parts += [report_page.heading("Clips held out"), _clips(final["held_out"]["clips"])]
     parts.append(
         report_page.paragraph(
             "Starts are exactly on the reference, spread evenly over all moments; the policy acts "
@@ -105,6 +79,34 @@ def write(
         f"{summary['physics']}, seed {summary['seed']}, {summary['device']}"
     )
     report_page.write(folder.report, report_page.page("Motion", subtitle, parts))
+
+
+def _clips(clips: list[dict[str, Any]]) -> str:
+    return report_page.table(
+        (
+            "clip",
+            "seconds",
+            "starts surviving",
+            "played whole",
+            "global",
+            "root-relative",
+            "joints",
+        ),
+        [
+            (
+                clip["name"],
+                f"{clip['seconds']:.1f}",
+                "-"
+                if clip["starts_survived"] is None
+                else f"{100 * clip['starts_survived']:.0f} %",
+                "yes" if clip["is_completed"] else f"{100 * clip['completed_share']:.0f} %",
+                f"{1000 * clip['mpjpe_global']:.0f} mm",
+                f"{1000 * clip['mpjpe_root_relative']:.0f} mm",
+                f"{clip['joint_error']:.3f} rad",
+            )
+            for clip in clips
+        ],
+    )
 
 
 def _failure_title(setup: Setup) -> str:

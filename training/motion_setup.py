@@ -30,13 +30,19 @@ _LAST_STARTS = 0.2
 
 
 class LoadedMotion(NamedTuple):
-    """What a source holds."""
+    """What a source holds.
+
+    Attributes:
+      held_out: clips of a manifest that are not trained on, each with its split.
+    """
 
     robot: Robot
     clips: tuple[Clip, ...]
     weights: tuple[float, ...]
+    splits: tuple[str, ...]
     bank: ClipBank
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    held_out: "LoadedMotion | None" = None
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -75,32 +81,48 @@ def load(source: MotionSource) -> LoadedMotion:
       FileNotFoundError, ValueError: naming the file and what is wrong with it.
     """
     robot = load_robot(source.robot)
-    clips: list[Clip] = []
-    weights: list[float] = []
-    notes: list[str] = []
+    found: list[_Found] = []
     for name in source.clips:
         _check_read(source, name)
         if name.startswith(BUILTIN):
-            clips.append(builtin_clips.builtin_clip(robot, name.removeprefix(BUILTIN)))
-            weights.append(1.0)
+            found.append(_Found(builtin_clips.builtin_clip(robot, name.removeprefix(BUILTIN))))
         elif name.endswith(".json"):
-            for entry, found in load_manifest(name, robot):
-                clips.append(found.clip)
-                weights.append(entry.weight)
-                notes.extend(found.notes)
+            found += [
+                _Found(read.clip, entry.weight, entry.split, read.notes)
+                for entry, read in load_manifest(name, robot)
+            ]
         else:
-            found = load_clip(name, robot, source.read)
-            clips.append(found.clip)
-            weights.append(1.0)
-            notes.extend(found.notes)
-    known = [clip.name for clip in clips]
+            read = load_clip(name, robot, source.read)
+            found.append(_Found(read.clip, notes=read.notes))
+    known = [one.clip.name for one in found]
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise ValueError(
             f"two clips are called {twice[0]}; reports tell clips apart by their names"
         )
-    bank = build_clip_bank(robot, clips, control_rate=robot.control_rate)
-    return LoadedMotion(robot, tuple(clips), tuple(weights), bank, tuple(notes))
+    held_out = [one for one in found if one.split != "train"]
+    return _together(robot, [one for one in found if one.split == "train"])._replace(
+        notes=tuple(note for one in found for note in one.notes),
+        held_out=_together(robot, held_out) if held_out else None,
+    )
+
+
+class _Found(NamedTuple):
+    clip: Clip
+    weight: float = 1.0
+    split: str = "train"
+    notes: tuple[str, ...] = ()
+
+
+def _together(robot: Robot, found: list[_Found]) -> LoadedMotion:
+    clips = tuple(one.clip for one in found)
+    return LoadedMotion(
+        robot,
+        clips,
+        weights=tuple(one.weight for one in found),
+        splits=tuple(one.split for one in found),
+        bank=build_clip_bank(robot, clips, control_rate=robot.control_rate),
+    )
 
 
 def _check_read(source: MotionSource, name: str) -> None:

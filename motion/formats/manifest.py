@@ -67,20 +67,18 @@ def read_manifest(path: str | os.PathLike[str]) -> tuple[Entry, ...]:
     return entries
 
 
-def load_manifest(
-    path: str | os.PathLike[str], robot: Robot, split: Split = "train"
-) -> tuple[tuple[Entry, Loaded], ...]:
-    """Reads the clips of one split.
+def load_manifest(path: str | os.PathLike[str], robot: Robot) -> tuple[tuple[Entry, Loaded], ...]:
+    """Reads the clips of all splits.
 
     Raises:
       FileNotFoundError, ValueError: see `read_manifest` and `load_clip`, naming the manifest too;
-        for a split without clips.
+        when none is to be trained on.
     """
-    chosen = [entry for entry in read_manifest(path) if entry.split == split]
-    if not chosen:
-        raise ValueError(f"{path}: has no clips of split {split}")
+    entries = read_manifest(path)
+    if all(entry.split != "train" for entry in entries):
+        raise ValueError(f"{path}: has no clips of split train")
     found = []
-    for entry in chosen:
+    for entry in entries:
         try:
             loaded = load_clip(entry.file, robot, entry.options)
         except FileNotFoundError as error:

@@ -270,12 +270,13 @@ def test_a_manifest_names_weighs_and_splits(tmp_path, robot):
     path = tmp_path / "clips.json"
     path.write_text(json.dumps({"clips": rows}))
     found = load_manifest(path, robot)
-    assert [entry.name for entry, _ in found] == ["a", "second"]
-    assert [entry.weight for entry, _ in found] == [2.0, 1.0]
+    assert [entry.name for entry, _ in found] == ["a", "second", "c"]
+    assert [entry.weight for entry, _ in found] == [2.0, 1.0, 1.0]
+    assert [entry.split for entry, _ in found] == ["train", "train", "test"]
     assert found[1][1].clip.name == "second"
-    assert [entry.name for entry, _ in load_manifest(path, robot, "test")] == ["c"]
-    with pytest.raises(ValueError, match="no clips of split val"):
-        load_manifest(path, robot, "val")
+    path.write_text(json.dumps({"clips": rows[2:]}))
+    with pytest.raises(ValueError, match="no clips of split train"):
+        load_manifest(path, robot)
 
 
 @pytest.mark.parametrize("file", ["/", "gone.csv", "/nowhere/walk.csv"])

@@ -7,7 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from motion.builtin_clips import builtin_clip
 from motion.clips import build_clip_bank
+from motion.formats.mjcf import load_robot
+from motion.formats.npz_clip import save_npz
 from motion.train_step import TrainConfig
 from tests.motion.tiny import swaying_clip, tiny_robot
 from training import (
@@ -29,6 +32,7 @@ from training.motion_setup import LoadedMotion
 from training.nerf_config import SamplerConfig
 from training.run_folder import RunFolder
 
+REALLY_LOAD = motion_setup.load
 SETTINGS = (
     "train.num_steps=4",
     "train.ppo.num_epochs=1",
@@ -45,11 +49,15 @@ def tiny(monkeypatch):
     """Whatever the source names, the tiny robot and two swaying clips are loaded."""
     robot = tiny_robot()
     clips = (swaying_clip(robot), swaying_clip(robot, name="again", seconds=1.0))
-    bank = build_clip_bank(robot, clips, control_rate=50.0)
-    monkeypatch.setattr(
-        motion_setup, "load", lambda source: LoadedMotion(robot, clips, (1.0, 1.0), bank, ())
-    )
+    found = loaded(robot, clips, "train")
+    monkeypatch.setattr(motion_setup, "load", lambda source: found)
     return robot
+
+
+def loaded(robot, clips, split, **more):
+    bank = build_clip_bank(robot, clips, control_rate=50.0)
+    weights, splits = (1.0,) * len(clips), (split,) * len(clips)
+    return LoadedMotion(robot, clips, weights, splits, bank, **more)
 
 
 def small_job(steps=4, **changes) -> MotionJob:
@@ -110,6 +118,35 @@ def test_a_run_writes_everything_and_a_resumed_one_ends_bit_for_bit_the_same(tmp
     ]
     for one, other in zip(*(jax.tree.leaves(state) for state in states), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_clips_held_out_are_judged_apart(tmp_path, tiny, monkeypatch):
+    new = (swaying_clip(tiny, name="new", seconds=0.6),)
+    found = motion_setup.load(MotionSource())._replace(held_out=loaded(tiny, new, "test"))
+    monkeypatch.setattr(motion_setup, "load", lambda source: found)
+    final = motion_job.start(small_job(steps=1), out=str(tmp_path / "run"))["final"]
+    assert [clip["name"] for clip in final["clips"]] == ["sway", "again"]
+    (clip,) = final["held_out"]["clips"]
+    assert (clip["name"], clip["split"], clip["seconds"]) == ("new", "test", 0.62)
+    assert 0 <= final["held_out"]["starts_survived"] <= 1
+    assert "Clips held out" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_manifest_parts_what_is_trained_on_from_what_is_held_out(tmp_path):
+    robot = load_robot("humanoid")
+    rows = []
+    for name, split in (("squat", "train"), ("step", "test"), ("wave", "val")):
+        save_npz(tmp_path / f"{name}.npz", robot, builtin_clip(robot, name))
+        rows.append({"file": f"{name}.npz", "split": split, "weight": 2.0})
+    (tmp_path / "clips.json").write_text(json.dumps({"clips": rows}))
+    source = MotionSource(robot="humanoid", clips=(str(tmp_path / "clips.json"),))
+    found = REALLY_LOAD(source)
+    assert ([clip.name for clip in found.clips], found.weights) == (["squat"], (2.0,))
+    assert [clip.name for clip in found.held_out.clips] == ["step", "wave"]
+    assert found.held_out.splits == ("test", "val")
+    assert found.held_out.lengths == REALLY_LOAD(
+        MotionSource(robot="humanoid", clips=("builtin:step", "builtin:wave"))
+    ).lengths
 
 
 @pytest.mark.slow
