@@ -11,7 +11,8 @@ Parts:
             new starts) against the bare engine doing the same substeps: `mujoco.batch`, or a scan
             of vmapped `mjx.step`. `overhead` is the extra share of time.
     peer    the same for a public environment on MJX, brax's humanoid; not part of `all`.
-    train   one iteration of PPO split into choosing actions, environment, sampler and learning.
+    train   one iteration of PPO whole, and its parts one after the other: acting and drawing
+            starts, environment, counting outcomes for the sampler, learning.
 
 Every measurement is a process of its own with a cold compile cache unless `--cached` is given;
 compile times are wall time.
@@ -19,6 +20,7 @@ Writes benchmarks/results/motion_BACKEND.json, keeping the parts not measured th
 """
 
 import argparse
+import collections
 import functools
 import time
 from collections.abc import Callable
@@ -199,44 +201,48 @@ def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:
         frames_per_bin=robot.control_rate,
     )
     config = train_step.TrainConfig(ppo=ppo.PpoConfig())
-    seconds = {"environment": 0.0}
+    seconds: collections.Counter[str] = collections.Counter()
 
-    class Timed:
-        """The environment with a stop watch."""
+    def timed(name: str, part: Callable[..., Any]) -> Callable[..., Any]:
+        """A part with a stop watch; waits for what it is given, then for what it gives."""
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(env, name)
-
-        def step(self, *arguments: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             jax.block_until_ready(arguments)
             began = time.perf_counter()
-            result = jax.block_until_ready(env.step(*arguments))
-            seconds["environment"] += time.perf_counter() - began
+            result = jax.block_until_ready(part(*arguments))
+            seconds[name] += time.perf_counter() - began
             return result
 
-    key = jax.random.key(0)
+        return call
+
+    def seconds_of(step: Any, state: Any, repeats: int) -> tuple[float, Any]:
+        began = time.perf_counter()
+        for _ in range(repeats):
+            state, metrics = step(key, bank, state)
+            jax.block_until_ready(metrics)
+        return (time.perf_counter() - began) / repeats, state
+
+    rows, key, repeats = starts.rows_of(starts.DEFAULT), jax.random.key(0), 10
+    parts = train_step.Parts(config, env, sampler, rows)
+    apart = train_step.on_host(
+        config.num_steps,
+        choose=timed("acting, drawing starts", jax.jit(parts.choose)),
+        step=timed("environment", env.step),
+        count=timed("counting outcomes", jax.jit(parts.count)),
+        learn=timed("learning", jax.jit(parts.learn, donate_argnums=2)),
+    )
     state = train_step.init_state(config, env, sampler, key, bank)
-    timed: Any = Timed()
-    step = train_step.make_train_step(config, timed, sampler, starts.rows_of(starts.DEFAULT))
-    began = time.perf_counter()
-    state, metrics = step(key, bank, state)
-    jax.block_until_ready(metrics)
-    first = time.perf_counter() - began
-    state, metrics = step(key, bank, state)
-    jax.block_until_ready(metrics)
-    seconds["environment"], repeats = 0.0, 5
-    began = time.perf_counter()
-    for _ in range(repeats):
-        state, metrics = step(key, bank, state)
-        jax.block_until_ready(metrics)
-    whole = (time.perf_counter() - began) / repeats
-    inside = seconds["environment"] / repeats
-    steps = num_envs * config.num_steps
+    whole = train_step.make_train_step(config, env, sampler, rows)
+    first, state = seconds_of(whole, state, 1)
+    _, state = seconds_of(whole, state, 1)
+    iteration, state = seconds_of(whole, state, repeats)
+    _, state = seconds_of(apart, state, 2)
+    seconds.clear()
+    seconds_of(apart, state, repeats)
     return {
-        "iteration": whole,
-        "environment": inside,
-        "choosing, counting and learning": whole - inside,
-        "control steps per second": steps / whole,
+        "iteration": iteration,
+        **{name: spent / repeats for name, spent in seconds.items()},
+        "control steps per second": num_envs * config.num_steps / iteration,
         "first iteration": first,
     }
 

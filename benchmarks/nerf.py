@@ -33,7 +33,7 @@ import tyro
 from benchmarks import measuring, nerf_throughput, nerf_training
 from training import nerf_presets
 from training.nerf_config import NerfJob, SamplerConfig, SceneConfig
-from training.nerf_options import DEFAULT_SAMPLER, choose_preset, with_steps
+from training.nerf_options import DEFAULT_SAMPLER, choose_preset, in_whole_calls
 
 Part = Literal["start", "throughput", "peer", "small", "lego", "all"]
 _SCENES = ("synthetic:spheres", "synthetic:blocks")
@@ -190,7 +190,8 @@ def _planned(flags: Benchmarks, job: NerfJob, seconds: float, unit: nerf_trainin
             functools.partial(nerf_training.step_cost, job, unit=unit)
         )
         steps = max(1, round(seconds / cost))
-    return dataclasses.replace(job, train=with_steps(job.train, steps))
+    whole = in_whole_calls(steps, job.train.steps_per_call)
+    return dataclasses.replace(job, train=dataclasses.replace(job.train, num_steps=whole))
 
 
 def _settings(job: NerfJob) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """Hooks of the documentation site: its first page is the README, its reference is the docstrings.
 
-A page of the reference is made for every public module, so none can be forgotten.
+A page is made for every public module and for every registered sampler, so none can be forgotten.
 """
 
 import re
 from pathlib import Path
 
+import sampler_pages
+import sampler_pictures
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+from samplers import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("samplers", "scenes", "nerf", "voxels", "motion", "training")
@@ -15,7 +19,7 @@ _BESIDE_THE_DOCUMENTS = re.compile(r"\[([^\]]+)\]\((?:\.\./[^)]*|CONTRIBUTING\.m
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Lays out the navigation: guides, results, decisions, a page per module."""
+    """Lays out the navigation: guides, samplers, results, decisions, a page per module."""
     decisions = sorted(path.name for path in (ROOT / "docs" / "adr").glob("*.md"))
     config.nav = [
         {"Hardlight": "index.md"},
@@ -32,6 +36,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
                 {"Many devices": "many_devices.md"},
             ]
         },
+        {"Samplers": [{name: f"samplers/{name}.md"} for name in registry.ENTRIES]},
         {"Results": "results.md"},
         {"Decisions": [f"adr/{name}" for name in decisions]},
         {"Reference": [{room: [_page(name) for name in _modules(room)]} for room in ROOMS]},
@@ -40,9 +45,15 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the first page and the pages of the reference."""
+    """Adds the first page, the pages of samplers with their pictures, and the reference."""
     readme = (ROOT / "README.md").read_text().replace("](docs/adr)", "](adr/0001-sampler-shape.md)")
     files.append(File.generated(config, "index.md", content=readme.replace("](docs/", "](")))
+    for name in registry.ENTRIES:
+        files.append(
+            File.generated(config, f"samplers/{name}.md", content=sampler_pages.page(name))
+        )
+        picture = f"images/samplers/{name}.png"
+        files.append(File.generated(config, picture, content=sampler_pictures.picture(name)))
     for room in ROOMS:
         for name in _modules(room):
             files.append(File.generated(config, _page(name), content=f"# {name}\n\n::: {name}\n"))

@@ -17,7 +17,7 @@ simulator's calls; the signatures are the same and the states can be kept, but o
 use an environment at a time.
 
 The task is BeyondMimic's (Liao et al. 2025); the parts that differ say so where they are. The file
-is long because both simulators go through one reset and one step, told here whole.
+is long because all simulators go through one reset and one step, told here whole.
 """
 
 import dataclasses

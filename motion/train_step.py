@@ -1,11 +1,9 @@
 """One iteration of training: roll out, count outcomes, draw starts, learn.
 
-`make_train_step` gives one function for both physics. With MJX it is one compiled program with its
-state donated; with the C engine the rollout is driven from the host between compiled programs. Both
-take the same keys in the same order: all randomness is fold_in(run_key, iteration), then the step.
-
-The sampler learns from training rollouts only; evaluation has an environment of its own and never
-touches it.
+`make_train_step` gives one function for every physics. With MJX and Warp it is one compiled program
+with its state donated; with the C engine the rollout is driven from the host between compiled
+programs. All take the same keys in the same order: all randomness is fold_in(run_key, iteration),
+then the step.
 """
 
 import dataclasses
@@ -112,7 +110,7 @@ def make_train_step(
         or the sampler does not sum its counts over the devices.
     """
     axis = axis_of(mesh)
-    parts = _Parts(config, env, sampler, rows, axis)
+    parts = Parts(config, env, sampler, rows, axis)
     if mesh is not None:
         axis.share_of(env.num_envs, "environments")
         if not env.is_jittable:
@@ -127,10 +125,16 @@ def make_train_step(
             out_specs=(STATE_SPECS, SAME),
             donate_argnums=2,
         )
-    return _on_host(parts)
+    return on_host(
+        config.num_steps,
+        choose=jax.jit(parts.choose),
+        step=env.step,
+        count=jax.jit(parts.count),
+        learn=jax.jit(parts.learn, donate_argnums=2),
+    )
 
 
-class _Parts:
+class Parts:
     """The parts of an iteration, each one program or part of one."""
 
     def __init__(
@@ -250,23 +254,32 @@ def sampler_statistics(sampler: Sampler, state: Any) -> Metrics:
     }
 
 
-def _on_host(
-    parts: _Parts,
+def on_host(
+    num_steps: int,
+    *,
+    choose: Callable[..., tuple[Action, MotionTime, Key[Array, ""]]],
+    step: Callable[..., tuple[Any, StepOutput]],
+    count: Callable[..., Any],
+    learn: Callable[..., tuple[Learner, Metrics]],
 ) -> Callable[[Key[Array, ""], ClipBank, TrainState], tuple[TrainState, Metrics]]:
-    choose, count = jax.jit(parts.choose), jax.jit(parts.count)
-    learn = jax.jit(parts.learn, donate_argnums=2)
+    """Puts an iteration together from compiled parts, for physics that no program can hold.
+
+    Args:
+      choose, count, learn: of `Parts`.
+      step: of the environment.
+    """
     stack = jax.jit(lambda steps: jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps))
 
     def train_step(
         run_key: Key[Array, ""], bank: ClipBank, state: TrainState
     ) -> tuple[TrainState, Metrics]:
         sampled, world, taken = state.sampler, state.env, []
-        for step in range(parts.config.num_steps):
+        for number in range(num_steps):
             action, starts, key = choose(
-                run_key, state.iteration, step, state.learner, sampled, world.observation
+                run_key, state.iteration, number, state.learner, sampled, world.observation
             )
             seen = world.observation
-            world, output = parts.env.step(bank, world, action.value, starts, key)
+            world, output = step(bank, world, action.value, starts, key)
             sampled = count(sampled, output)
             taken.append(_Step(seen, action, output))
         learner, metrics = learn(run_key, state.iteration, state.learner, sampled, stack(taken))

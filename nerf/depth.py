@@ -12,8 +12,9 @@ depth of a ray, w_i the weight of sample i at x_i, [a_i, b_i] its interval, s = 
 
 Rays whose depth is unknown cost nothing. With `is_guided` every ray gets the same number of
 samples: a share around its depth by `samplers.depth_guided`, the others in equal parts of what the
-occupancy grid leaves of the ray. Both live in the occupied length of the ray, so no sample is lost
-in empty space and the intervals of the samples tile exactly what is occupied.
+occupancy grid leaves of the ray or, with `marching.num_coarse`, where the field absorbs light. Both
+live in the occupied length of the ray, so no sample is lost in empty space and the intervals of the
+samples tile exactly what is occupied.
 
 Source: soft, free_space, surface: common practice, here centred, normalised and masked.
 termination_kl: Deng et al. 2022 (DS-NeRF), eq. 7. line_of_sight: Rematas et al. 2022 (Urban

@@ -189,7 +189,7 @@ def init_state(
         grid=occupancy.init(config.occupancy),
         step_scale=jnp.asarray(config.marching.max_step_scale, jnp.float32),
         run_length=jnp.asarray(config.num_steps, jnp.float32),
-        sampler=sampler.init(key_sampler, *sampler_data, mask=mask),
+        sampler=sampler.plan(sampler.init(key_sampler, *sampler_data, mask=mask), config.num_steps),
         seen=jnp.zeros(image_shape, bool) if config.track_seen else (),
     )
 

@@ -53,6 +53,11 @@ class Feedback(NamedTuple):
     grad: Float[Array, "n d"] | None = None
 
 
+def _keep(state: State, num_steps: int | float) -> State:
+    del num_steps
+    return state
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampler(Generic[State]):
     """A sampler with its configuration bound.
@@ -63,6 +68,8 @@ class Sampler(Generic[State]):
       sample: (key, state, *query) -> Draw. Does not change the state.
       update: (state, draw, feedback) -> state. Uses no randomness.
       probabilities: state -> probability of every item, or None where there is no finite set.
+      plan: (state, num_steps) -> state. Tells how many steps the run will have, for samplers that
+        end otherwise than they begin; may be told again. Most have no use for it.
       config: what was bound, for reports and error messages.
       takes_mask: whether `init` knows masks.
     """
@@ -73,6 +80,7 @@ class Sampler(Generic[State]):
     probabilities: Callable[[State], Float[Array, "..."]] | None
     config: Any
     takes_mask: bool = False
+    plan: Callable[[State, int | float], State] = _keep
 
 
 def bind(
@@ -81,6 +89,8 @@ def bind(
     sample: Callable[..., Draw],
     update: Callable[..., State],
     probabilities: Callable[..., Float[Array, "..."]] | None = None,
+    *,
+    plan: Callable[..., State] | None = None,
 ) -> Sampler[State]:
     """Binds a module's functions to a config; the body of every `make`.
 
@@ -119,6 +129,7 @@ def bind(
         probabilities=None if probabilities is None else bound_probabilities,
         config=config,
         takes_mask=takes_mask,
+        plan=plan or _keep,
     )
 
 

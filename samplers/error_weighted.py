@@ -49,8 +49,9 @@ class ErrorWeightedConfig:
       correction: exponent of the weights; 1 is unbiased, 0 leaves the loss uncorrected.
       warmup_steps: steps drawn uniformly while scores are collected.
       ramp_steps: steps over which the uniform fraction then falls to λ.
-      handback_start: step from which sampling returns to uniform; None: never.
-      handback_steps: steps that return takes.
+      handback_from: share of the run after which sampling returns to uniform, once `plan` has said
+        how long the run is; None: never.
+      handback_over: share of the run that the return takes.
       update_frequency: scores are written every so many steps.
       mean_decay: decay of the running mean loss that scores are relative to.
     """
@@ -63,8 +64,8 @@ class ErrorWeightedConfig:
     correction: float = 1.0
     warmup_steps: int = 100
     ramp_steps: int = 0
-    handback_start: int | None = None
-    handback_steps: int = 1000
+    handback_from: float | None = None
+    handback_over: float = 0.15
     update_frequency: int = 1
     mean_decay: float = 0.9
 
@@ -77,7 +78,7 @@ class ErrorWeightedConfig:
         check_at_least("focus", self.focus, 0)
         check_at_least("warmup_steps", self.warmup_steps, 0)
         check_at_least("ramp_steps", self.ramp_steps, 0)
-        check_at_least("handback_steps", self.handback_steps, 0)
+        schedules.check_handback(self.handback_from, self.handback_over)
         check_at_least("update_frequency", self.update_frequency, 1)
 
 
@@ -88,12 +89,14 @@ class ErrorWeightedState(NamedTuple):
       weights: per item score^focus, with the sums above.
       mean: running mean loss over all items.
       step: updates seen.
+      run_length: steps of the run; infinite until `plan` says.
       allowed: weight 1 for the items a mask allows; None: all.
     """
 
     weights: WeightPyramid
     mean: MeanLoss
     step: Int[Array, ""]
+    run_length: Float[Array, ""]
     allowed: WeightPyramid | None = None
 
 
@@ -112,6 +115,7 @@ def init(
         weights=pyramid.build(start.astype(jnp.float32)),
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
+        run_length=jnp.full((), jnp.inf, jnp.float32),
         allowed=allowed,
     )
 
@@ -162,7 +166,7 @@ def update(
 
 def make(config: ErrorWeightedConfig) -> Sampler[ErrorWeightedState]:
     """Binds the config."""
-    return bind(config, init, sample, update, probabilities)
+    return bind(config, init, sample, update, probabilities, plan=schedules.set_run_length)
 
 
 def item_scores(config: ErrorWeightedConfig, state: ErrorWeightedState) -> Float[Array, " items"]:
@@ -180,8 +184,9 @@ def _uniform_fraction(config: ErrorWeightedConfig, state: ErrorWeightedState) ->
         floor=config.uniform_fraction,
         warmup_steps=config.warmup_steps,
         ramp_steps=config.ramp_steps,
-        handback_start=config.handback_start,
-        handback_steps=config.handback_steps,
+        handback_from=config.handback_from,
+        handback_over=config.handback_over,
+        run_length=state.run_length,
     )
 
 

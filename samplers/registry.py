@@ -5,10 +5,14 @@ is a table: one entry per sampler, kept in one place to be read at a glance.
 """
 
 import dataclasses
+import numbers
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 
 from . import (
     depth_guided,
@@ -115,14 +119,15 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             name="error_map",
-            summary="spatial with its preference left in the loss: the default of `hardlight nerf`",
+            summary="spatial with its preference left in the loss, uniform in a run's second half: "
+            "the default of `hardlight nerf`",
             kind="rays",
             config=spatial.SpatialConfig,
             make=spatial.make,
             is_unbiased=False,
             is_exact=True,
             source="error maps of instant-ngp and torch-ngp, with exact probabilities and floor",
-            preset={"correction": 0.0},
+            preset={"correction": 0.0, "handback_from": 0.5},
         ),
         Entry(
             name="progressive",
@@ -386,6 +391,9 @@ def make_sampler(name: str, settings: Mapping[str, object]) -> Sampler:
         raise ValueError(
             f"{name} has no setting {', '.join(unknown)}; its settings: {', '.join(fields)}"
         )
+    hints = typing.get_type_hints(entry.config)
+    for key, value in settings.items():
+        _check_type(f"{name}: {key}", value, hints[key])
     merged = {**entry.preset, **settings}
     missing = [
         key
@@ -455,6 +463,33 @@ def make_ray_sampler(
         return sampler.init(key, *data, mask=mask)
 
     return dataclasses.replace(sampler, init=init)
+
+
+def _check_type(where: str, value: object, hint: Any) -> None:
+    """Raises ValueError for a number, word or truth value where the config has another of them."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if any(kind not in _PLAIN for kind in allowed):
+        return
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    fits = {
+        bool: isinstance(value, bool | np.bool_),
+        int: is_number and isinstance(value, numbers.Integral),
+        float: is_number,
+        str: isinstance(value, str),
+        types.NoneType: value is None,
+    }
+    if not any(fits[kind] for kind in allowed):
+        wanted = " or ".join(_PLAIN[kind] for kind in allowed)
+        raise ValueError(f"{where} must be {wanted}, got {value!r}")
+
+
+_PLAIN = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    types.NoneType: "none",
+}
 
 
 def _entry(name: str) -> Entry:

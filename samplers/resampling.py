@@ -91,7 +91,7 @@ def resample_state(
     grid = new.config.grid
     score = error_maps.tile_scores(old.config, state)
     score = resample_map(score, grid.tile_rows, grid.tile_cols)
-    kept = ("mean", "step", "shares")
+    kept = ("mean", "step", "run_length", "shares")
     fresh = fresh._replace(**{name: getattr(state, name) for name in kept if hasattr(state, name)})
     return error_maps.with_tile_scores(new.config, fresh, score)
 
@@ -125,7 +125,9 @@ def _resample_items(
     score = resample_map(score, new_shape[1], new_shape[2]).reshape(-1)
     start = pyramid.leaf_weights(fresh.weights, new.num_items)
     weights = pyramid.build(start * score**new.focus)
-    return fresh._replace(weights=weights, mean=state.mean, step=state.step)
+    return fresh._replace(
+        weights=weights, mean=state.mean, step=state.step, run_length=state.run_length
+    )
 
 
 def _keep_slots(state: Any, fresh: Any) -> Any:

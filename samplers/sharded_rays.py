@@ -107,6 +107,7 @@ def make_sharded_ray_sampler(
         probabilities=None if own.probabilities is None else probabilities,
         config=own.config,
         takes_mask=False,
+        plan=own.plan,
     )
 
 

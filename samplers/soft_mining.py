@@ -9,10 +9,11 @@ Its stationary density is loss^κ with κ = 2 a / b^2, known only up to a consta
 are relative and weights self-normalised.
 
 Presets:
-* `released` reproduces the published program: a and b independent (κ about 0.03 at its settings),
-  slots bound to one image for ever, uniform places always in the last slots, respawn on edges.
-* `corrected` ties a = κ b^2 / 2 in pixel units, reflects at the borders, draws its uniform slots at
-  random, and lets respawned slots change image.
+* `soft_mining_released` reproduces the published program: a and b independent (κ about 0.03 at its
+  settings), slots bound to one image for ever, uniform places always in the last slots, respawn on
+  edges.
+* `soft_mining` ties a = κ b^2 / 2 in pixel units, reflects at the borders, draws its uniform slots
+  at random, and lets respawned slots change image.
 
 With a mask, a slot that comes to a forbidden pixel starts afresh at an allowed one, all equally
 likely.

@@ -57,8 +57,9 @@ class SpatialConfig:
       correction: exponent of the weights; 1 is unbiased.
       warmup_steps: steps drawn uniformly while scores are collected.
       ramp_steps: steps over which the uniform fraction then falls to λ.
-      handback_start: step from which sampling returns to uniform; None: never.
-      handback_steps: steps that return takes.
+      handback_from: share of the run after which sampling returns to uniform, once `plan` has said
+        how long the run is; None: never.
+      handback_over: share of the run that the return takes.
       update_frequency: scores are written every so many steps.
       mean_decay: decay of the running mean loss that scores are relative to.
       smoothing: spread weights to neighbouring tiles.
@@ -80,8 +81,8 @@ class SpatialConfig:
     correction: float = 1.0
     warmup_steps: int = 100
     ramp_steps: int = 0
-    handback_start: int | None = None
-    handback_steps: int = 1000
+    handback_from: float | None = None
+    handback_over: float = 0.15
     update_frequency: int = 1
     mean_decay: float = 0.9
     smoothing: bool = False
@@ -102,8 +103,9 @@ class SpatialConfig:
             "uniform_fraction + prior_fraction", self.uniform_fraction + self.prior_fraction
         )
         check_fraction("correction", self.correction)
-        for name in ("focus", "warmup_steps", "ramp_steps", "handback_steps"):
+        for name in ("focus", "warmup_steps", "ramp_steps"):
             check_at_least(name, getattr(self, name), 0)
+        schedules.check_handback(self.handback_from, self.handback_over)
         check_at_least("update_frequency", self.update_frequency, 1)
         if self.prior not in PRIORS or (self.prior == "none") != (self.prior_fraction == 0):
             raise ValueError(
@@ -138,6 +140,7 @@ class SpatialState(NamedTuple):
       mean: running mean loss over all pixels.
       step: updates seen.
       position: where the forgetting sweep goes on.
+      run_length: steps of the run; infinite until `plan` says.
       allowed: what a mask allows; None: every pixel.
     """
 
@@ -146,6 +149,7 @@ class SpatialState(NamedTuple):
     mean: MeanLoss
     step: Int[Array, ""]
     position: Int[Array, ""]
+    run_length: Float[Array, ""]
     allowed: AllowedPixels | None = None
 
 
@@ -187,6 +191,7 @@ def init(
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
         position=jnp.zeros((), jnp.int32),
+        run_length=jnp.full((), jnp.inf, jnp.float32),
         allowed=tiles.allowed,
     )
 
@@ -268,7 +273,7 @@ def update(
 
 def make(config: SpatialConfig) -> Sampler[SpatialState]:
     """Binds the config."""
-    return bind(config, init, sample, update, probabilities)
+    return bind(config, init, sample, update, probabilities, plan=schedules.set_run_length)
 
 
 def tile_scores(
@@ -292,8 +297,9 @@ def _uniform_fraction(config: SpatialConfig, state: SpatialState) -> Float[Array
         floor=config.uniform_fraction,
         warmup_steps=config.warmup_steps,
         ramp_steps=config.ramp_steps,
-        handback_start=config.handback_start,
-        handback_steps=config.handback_steps,
+        handback_from=config.handback_from,
+        handback_over=config.handback_over,
+        run_length=state.run_length,
     )
 
 

@@ -261,16 +261,25 @@ def validate(posed: PosedImages, source: str) -> PosedImages:
 
 
 def validate_splits(split: SplitImages) -> SplitImages:
-    """Checks every split of a scene, and that they agree about being RGB or RGBA.
+    """Checks every split of a scene; where one has alpha, all of them get it.
 
     Raises:
       ValueError: naming the scene, the split and the field.
     """
-    validate(split.train, f"{split.name}: train")
-    validate(split.test, f"{split.name}: test")
-    if split.val is not None:
-        validate(split.val, f"{split.name}: val")
-    return split
+    named = {"train": split.train, "test": split.test, "val": split.val}
+    found = {name: posed for name, posed in named.items() if posed is not None}
+    for name, posed in found.items():
+        validate(posed, f"{split.name}: {name}")
+    if any(posed.images.shape[-1] == 4 for posed in found.values()):
+        found = {name: _with_alpha(posed) for name, posed in found.items()}
+    return split._replace(**found)
+
+
+def _with_alpha(posed: PosedImages) -> PosedImages:
+    if posed.images.shape[-1] == 4:
+        return posed
+    opaque = np.full((*posed.images.shape[:3], 1), 255, np.uint8)
+    return posed._replace(images=np.concatenate([posed.images, opaque], axis=-1))
 
 
 def _first_bad(values: np.ndarray) -> float:

@@ -20,8 +20,9 @@ def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras
     """Goes around the scene at the cameras' typical distance and height.
 
     Where a third of the way around has no camera, the path goes back and forth over the rest of it:
-    behind a wall there is nothing to see. Forward-facing scenes are swayed over, within the
-    cameras' spread.
+    behind a wall there is nothing to see. Where cameras look away from each other, as from the
+    middle of a room or a tripod, the path does too. Forward-facing scenes are swayed over, within
+    the cameras' spread.
     Intrinsics are those of the first camera, without its lens distortion.
     """
     if num_frames < 1:
@@ -43,6 +44,10 @@ def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras
         height = float(np.median(offset @ up))
         flat = offset - np.outer(offset @ up, up)
         radius = float(np.median(np.linalg.norm(flat, axis=-1)))
+        forward = -poses[:, :3, 2]
+        is_outward = float(np.median(np.sum(forward * offset, axis=-1))) > -1e-6
+        if is_outward:
+            flat = forward - np.outer(forward @ up, up)
         first = flat[int(np.argmax(np.linalg.norm(flat, axis=-1)))]
         first = first / max(float(np.linalg.norm(first)), 1e-9)
         second = np.cross(up, first)
@@ -51,7 +56,11 @@ def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras
         if gap > _LARGEST_GAP:
             angle = middle + np.pi + (np.pi - gap / 2) * np.sin(angle)
             circle = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        places = target + height * up + radius * (circle[:, :1] * first + circle[:, 1:] * second)
+        outward = circle[:, :1] * first + circle[:, 1:] * second
+        places = target + height * up + radius * outward
+        if is_outward:
+            tilt = float(np.clip(np.median(forward @ up), -0.99, 0.99))
+            target = places + np.sqrt(1.0 - tilt**2) * outward + tilt * up
     return with_intrinsics(posed, look_at(places, target, up))
 
 

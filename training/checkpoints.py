@@ -47,9 +47,14 @@ class Saver:
     Without a folder, as in all processes of a run but the first, nothing is written.
     """
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None, *, last: int | None = None):
+        """Opens nothing yet.
+
+        Args:
+          last: step of the checkpoint a run goes on from; it is whole, and not written again.
+        """
         self._folder = folder
-        self._last: int | None = None
+        self._last = last
         self._manager: ocp.CheckpointManager | None = None
 
     def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:

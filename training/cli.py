@@ -21,7 +21,7 @@ _INTRO = """Training should spend its effort where the error is.
 """
 
 
-EXPECTED_ERRORS = (ValueError, OSError, MemoryError, RuntimeError)
+EXPECTED_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, ModuleNotFoundError)
 """Bad input and failed runs; anything else is a fault of the program and shows its trace."""
 
 

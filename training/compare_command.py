@@ -58,7 +58,7 @@ class CompareNerfCommand:
     size: OptionalInt = None
     """Side of the images of a synthetic scene, in pixels. Default 100."""
     views: OptionalInt = None
-    """Training views of a synthetic scene. Default 40."""
+    """Training views of a synthetic scene (default 40), or so many of a folder's."""
     preset: PresetChoice = None
     """Settings by machine; auto takes gpu when JAX finds an accelerator."""
     set: Assignments = ()
@@ -73,6 +73,7 @@ class CompareNerfCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
+        compare_flags.refuse_others(self)
         if bool(self.data) == (self.resume is not None):
             raise ValueError("say either --data FOLDER ..., to start, or --resume COMPARISON")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set)

@@ -61,6 +61,7 @@ class CompareMotionCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
+        compare_flags.refuse_others(self)
         if self.steps < 1:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)

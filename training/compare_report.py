@@ -114,7 +114,7 @@ def _plot(kind: Kind, results: dict[str, Any], axis: int, title: str, label: str
         group = values["curves"]
         end = min(curve[-1][axis] for curve in group)
         places = [point[axis] for point in group[0] if point[axis] <= end]
-        if places[-1] < end:
+        if not places or places[-1] < end:
             places.append(end)
         table = np.array(
             [[statistics.value_at(curve, place, axis=axis) for place in places] for curve in group]

@@ -5,9 +5,10 @@ file that was edited by hand fails with the name of the field.
 """
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
 Config = TypeVar("Config")
@@ -36,11 +37,28 @@ def from_json(kind: type[Config], values: Any, source: str) -> Config:
     return _convert(kind, values, source, "")
 
 
-def replace_field(config: Config, path: str, text: str) -> Config:
-    """Changes one field, given by dotted path and by its value as typed by a user.
+def replace_fields(config: Config, assignments: Mapping[str, str]) -> Config:
+    """Changes fields, given by dotted paths and by their values as typed by a user.
 
+    The classes check what comes out, not what is there in between, so settings that have to fit
+    each other may be changed together.
     Raises:
       ValueError: for an unknown field (listing the known ones) or a value that does not fit.
+    """
+    values = to_json(config)
+    for path, text in assignments.items():
+        assign(config, values, path, text)
+    return from_json(type(config), values, "")
+
+
+def assign(config: Any, values: dict[str, Any], path: str, text: str) -> None:
+    """Writes one setting into a config's JSON values, which are checked later.
+
+    Args:
+      config: says which fields there are and of which type.
+      values: of `to_json(config)`; changed.
+    Raises:
+      ValueError: as `replace_fields`.
     """
     head, _, rest = path.partition(".")
     hints = typing.get_type_hints(type(config))
@@ -50,13 +68,12 @@ def replace_field(config: Config, path: str, text: str) -> Config:
     if rest:
         if not dataclasses.is_dataclass(current):
             raise ValueError(f"setting {head!r} is a plain value and has no field {rest!r}")
-        value: Any = replace_field(current, rest, text)
+        assign(current, values[head], rest, text)
     elif dataclasses.is_dataclass(current):
         names = ", ".join(f"{head}.{field.name}" for field in dataclasses.fields(current))
         raise ValueError(f"setting {head!r} is a group; choose one of {names}")
     else:
-        value = _convert(hints[head], _parse_list(text), "", head)
-    return dataclasses.replace(typing.cast(Any, config), **{head: value})
+        values[head] = to_json(_convert(hints[head], _parse_list(text), "", head))
 
 
 def parse_value(text: str) -> bool | int | float | str | None:
@@ -141,6 +158,8 @@ def _convert(kind: Any, values: Any, source: str, path: str) -> Any:
         )
     if kind is float and type(values) is int:
         return float(values)
+    if kind is float and type(values) is float and not math.isfinite(values):
+        raise wrong("a finite number")
     if kind is type(None):
         kind = types.NoneType
     if type(values) is not kind:

@@ -17,7 +17,7 @@ class DeviceFlags:
     """Devices that share every step. Default: 1, or all when there are several processes."""
     coordinator: OptionalStr = None
     """HOST:PORT at which the first of several processes waits for the others, or auto on SLURM,
-    Open MPI and TPU pods. Default: the environment's JAX_COORDINATOR_ADDRESS."""
+    Open MPI, Kubernetes and TPU pods. Default: the environment's JAX_COORDINATOR_ADDRESS."""
     num_processes: OptionalInt = None
     """How many processes there are. Default: JAX_NUM_PROCESSES."""
     process_id: OptionalInt = None

@@ -1,6 +1,7 @@
 """`hardlight export`: writes what a run learned in a form other programs read."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -20,8 +21,9 @@ class ExportCommand:
 
     A mesh is cut out of the scene's box where the field is half opaque (needs the extra mesh);
     points are what the training views see. Both are in the coordinates of the scene's own files.
-    The policy has its observation's normalisation inside (needs the extra onnx); with onnxruntime
-    installed the file is also run and compared.
+    Schematics and meshes of block worlds need the extra formats. The policy has its observation's
+    normalisation inside (needs the extra onnx); with onnxruntime installed the file is also run
+    and compared.
     """
 
     examples: ClassVar[str] = """
@@ -70,11 +72,12 @@ class ExportCommand:
         return self._export_policy(folder)
 
     def _export_map(self, folder: "RunFolder") -> int:
-        from voxels.formats.any_map import save_any_map
+        from voxels.formats.any_map import check_writable, save_any_map
 
         from . import run_folder, voxels_setup
 
         path = Path(self.out) if self.out else folder.path / "world.glb"
+        check_writable(path)
         block_map, palette = voxels_setup.exported_map(folder)
         run_folder.write_file(path, lambda partial: save_any_map(partial, block_map, palette))
         print(f"written: {path} ({block_map.num_blocks:,} blocks)")
@@ -88,8 +91,9 @@ class ExportCommand:
 
         loaded = motion_setup.load(run_folder.read_job(folder, MotionJob).source)
         target = Path(self.out) if self.out else folder.path / "clips"
-        for clip in loaded.clips:
-            path = target / f"{clip.name}.npz"
+        held_out = () if loaded.held_out is None else loaded.held_out.clips
+        for clip in (*loaded.clips, *held_out):
+            path = target / f"{re.sub(r'[^-.+=@ a-zA-Z0-9_]+', '-', clip.name)}.npz"
             save_npz(path, loaded.robot, clip)
             print(f"written: {path} ({clip.seconds:.2f} s)")
         return 0

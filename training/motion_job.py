@@ -132,7 +132,7 @@ def _train(
 ) -> dict[str, Any]:
     is_first = processes.is_first()
     log = RunLog(folder if is_first else None, resumed_at=resumed_at)
-    saver = Saver(folder.checkpoints if is_first else None)
+    saver = Saver(folder.checkpoints if is_first else None, last=resumed_at)
     evaluator = Evaluator(setup) if is_first else None
     try:
         job, loaded = setup.job, setup.loaded
@@ -158,7 +158,7 @@ def _train(
             begun = time.perf_counter()
             step(jax.tree.map(_copied, state))  # compiles; the result is thrown away
             progress.compile_seconds += time.perf_counter() - begun
-            if progress.step == 0:
+            if not progress.curve:
                 _look(setup, evaluator, state, progress, log)
             state = _loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop)
             if not _is_done(setup, progress):

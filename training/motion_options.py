@@ -53,9 +53,7 @@ def build(command: MotionCommand) -> MotionJob:
         train=published_training() if is_published else quick_training(is_large),
         loop=loop,
     )
-    for name, text in config_json.parse_assignments(command.set_, "--set").items():
-        job = config_json.replace_field(job, name, text)
-    return job
+    return config_json.replace_fields(job, config_json.parse_assignments(command.set_, "--set"))
 
 
 def published_task() -> EnvConfig:

@@ -40,7 +40,8 @@ class NerfCommand:
   hardlight nerf --resume runs/lego-error_map"""
 
     data: OptionalStr = None
-    """Folder of posed images (Blender, nerfstudio, LLFF or COLMAP layout), or synthetic:NAME."""
+    """Folder of posed images (Blender, nerfstudio, LLFF, COLMAP, RGB-D or KLEVR layout), or
+    synthetic:NAME."""
     sampler: OptionalStr = None
     """Which rays to learn from: error_map (default), uniform, spatial, ..."""
     sampler_option: Assignments = ()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from nerf import images
 from nerf.images import FieldSnapshot, RenderedImage, RenderImage
@@ -28,14 +28,17 @@ class ViewResult(NamedTuple):
     name: str
     rendered: RenderedImage
     target: Float[np.ndarray, "rows cols 3"]
+    counted: Bool[np.ndarray, "rows cols"] | None
+    """Pixels that a mask leaves; None: all."""
     psnr: float
+    """NaN where nothing counts."""
     psnr_color_fitted: float
     """After the affine map of the rendered colours that fits the truth best."""
     ssim: float | None
     """None for pictures smaller than SSIM's window."""
     depth_rmse: float | None
     """In scene units; None where the true depth is unknown."""
-    squared_errors: Float[np.ndarray, " pixels"]
+    squared_errors: Float32[np.ndarray, " pixels"]
     """Of the pixels that count, averaged over colours."""
 
 
@@ -83,11 +86,12 @@ class Evaluator:
                 name=self._posed.names[view],
                 rendered=rendered,
                 target=target,
+                counted=mask,
                 psnr=_psnr(rendered.color, target, mask),
                 psnr_color_fitted=_psnr(fit_colors(rendered.color, target, mask), target, mask),
                 ssim=float(metrics.ssim(rendered.color, target, mask)) if is_large else None,
-                depth_rmse=self._depth_rmse(rendered, view),
-                squared_errors=_squared(rendered.color, target, mask).mean(axis=-1),
+                depth_rmse=self._depth_rmse(rendered, view, mask),
+                squared_errors=_squared(rendered.color, target, mask).mean(-1, dtype=np.float32),
             )
 
     def _render(self, snapshot: FieldSnapshot, view: int, stride: int) -> RenderedImage:
@@ -105,11 +109,15 @@ class Evaluator:
         mask = None if masks is None else masks[view, lattice, lattice]
         return over(image, self._background), mask
 
-    def _depth_rmse(self, rendered: RenderedImage, view: int) -> float | None:
+    def _depth_rmse(
+        self, rendered: RenderedImage, view: int, mask: Bool[np.ndarray, "rows cols"] | None
+    ) -> float | None:
         if self._posed.depth is None:
             return None
         truth = self._posed.depth[view]
         known = np.isfinite(truth) & (rendered.opacity > 0.5)
+        if mask is not None:
+            known &= mask
         if not known.any():
             return None
         return float(np.sqrt(np.mean(np.square(rendered.depth - truth), where=known)))

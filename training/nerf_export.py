@@ -34,6 +34,8 @@ def export(run: str, what: str, *, resolution: int, out: Path | None) -> Path:
     """
     loaded = loaded_run.load(run)
     path = loaded.folder.path / f"{what}.ply" if out is None else out
+    if path.suffix.lower() != ".ply":
+        raise ValueError(f"{path}: a radiance field is written as .ply")
     if what == "mesh":
         write_mesh(loaded, path, resolution=resolution)
     else:
@@ -135,7 +137,10 @@ def _field(loaded: LoadedRun) -> tuple[Callable[..., np.ndarray], Callable[..., 
         unit = spaces.to_unit(space, place, points)
         values = fields.density(config.field, params, unit)
         values = values * spaces.shrinking(space, place, points)
-        return jnp.where(occupancy.is_occupied(config.occupancy, grid, unit), values, 0.0)
+        # a box around a frustum has corners that no ray reaches; the field's tables end before them
+        is_inside = jnp.all((unit >= 0.0) & (unit <= 1.0), axis=-1)
+        is_seen = is_inside & occupancy.is_occupied(config.occupancy, grid, unit)
+        return jnp.where(is_seen, values, 0.0)
 
     @jax.jit
     def color(points: Float[Array, "n 3"], directions: Float[Array, "n 3"]) -> Array:

@@ -162,10 +162,16 @@ def _check_images(setup: Setup, wanted: dict[str, Any], found: dict[str, Any]) -
     """Refuses other images than the run's, in any process."""
     with processes.together():
         for split, facts in found.items():
-            if wanted.get(split) != facts:
+            asked = wanted.get(split, {})
+            if any(asked.get(name) != facts[name] for name in ("shape", "crc32")):
                 raise ValueError(
                     f"{setup.job.scene.data}: the {split} images are not those the run was "
                     "started with"
+                )
+            if asked.get("crc32_of_the_rest") != facts["crc32_of_the_rest"]:
+                raise ValueError(
+                    f"{setup.job.scene.data}: the lenses, bounds, masks or depth of the {split} "
+                    "images are not those the run was started with"
                 )
 
 
@@ -189,7 +195,7 @@ def _train(
     job = setup.job
     is_first = processes.is_first()
     log = RunLog(folder if is_first else None, resumed_at=resumed_at)
-    saver = Saver(folder.checkpoints if is_first else None)
+    saver = Saver(folder.checkpoints if is_first else None, last=resumed_at)
     evaluator = None
     if is_first:
         evaluator = Evaluator(setup) if shared is None else shared.evaluator

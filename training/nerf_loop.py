@@ -105,6 +105,8 @@ class Loop:
             while self.progress.step < point and not self._is_out_of_time():
                 self._train_until(point)
                 if self._stop.is_set:
+                    if self.progress.step == point:
+                        self.evaluate()  # going on begins after this point
                     self.save()
                     return "interrupt"
                 if self._is_save_due() and self.progress.step < point:
@@ -122,9 +124,10 @@ class Loop:
         return "seconds" if is_open else "steps"
 
     def evaluate(self) -> None:
-        """Adds a point to the held-out curve and renews the preview picture."""
-        start = self._clock()
-        if self.evaluator is not None:
+        """Adds a point to the held-out curve and renews the preview picture, once for each step."""
+        start, curve = self._clock(), self.progress.curve
+        is_known = bool(curve) and curve[-1][0] == self.progress.step
+        if self.evaluator is not None and not is_known:
             self._look(self.evaluator)
         self.progress.eval_seconds += self._clock() - start
 
@@ -164,8 +167,11 @@ class Loop:
         left = max(loop.seconds - progress.train_seconds, 0.0) / max(pace, 1e-9)
         groups = round(left / loop.log_every)
         progress.num_steps = progress.step + max(groups, int(progress.step == 0)) * loop.log_every
-        length = jnp.asarray(max(progress.num_steps, 1), jnp.float32)
-        self.state = self.state._replace(run_length=devices.spread(length, self.setup.mesh))
+        length = float(max(progress.num_steps, 1))
+        self.state = self.state._replace(
+            run_length=jnp.full_like(self.state.run_length, length),
+            sampler=self.setup.sampler.plan(self.state.sampler, length),
+        )
 
     def _train_until(self, stop: int) -> None:
         """Trains to `stop`, or until a checkpoint is due or the time is over."""

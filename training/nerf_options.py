@@ -3,7 +3,6 @@
 import dataclasses
 
 from nerf import depth
-from nerf.train_step import NerfConfig
 from scenes.loading import SYNTHETIC
 from scenes.posed_images import SceneKind, SplitImages
 
@@ -74,29 +73,31 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
         outputs=nerf_presets.output_config(preset),
     )
     assignments = config_json.parse_assignments(command.set_, "--set")
+    values = config_json.to_json(job)
     for name, text in assignments.items():
         section = name.split(".", 1)[0]
         path = name if section in ("loop", "outputs") else f"train.{name}"
-        job = config_json.replace_field(job, path, text)
+        config_json.assign(job, values, path, text)
+    train, loop = values["train"], values["loop"]
+    train |= {
+        name: value
+        for name, value in (
+            ("rays_per_step", command.rays),
+            ("background", command.background),
+            ("num_steps", command.steps),
+        )
+        if value is not None
+    }
     is_counted = command.steps is not None or "num_steps" in assignments
-    if command.seconds is not None and not is_counted:
-        job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, fill_seconds=True))
-    train = _replaced(job.train, rays_per_step=command.rays, background=command.background)
-    if command.steps is not None:
-        train = with_steps(train, command.steps)
-    job = dataclasses.replace(job, train=train)
-    every = job.loop.log_every
-    per_call = train.steps_per_call
-    if every % per_call:
-        loop = dataclasses.replace(job.loop, log_every=-(-every // per_call) * per_call)
-        job = dataclasses.replace(job, loop=loop)
-    return job
+    loop["fill_seconds"] |= command.seconds is not None and not is_counted
+    for settings, name in ((train, "num_steps"), (loop, "log_every")):
+        settings[name] = in_whole_calls(settings[name], train["steps_per_call"])
+    return config_json.from_json(NerfJob, values, "")
 
 
-def with_steps(config: NerfConfig, num_steps: int) -> NerfConfig:
-    """Sets the run's length, rounded up to whole calls of the step."""
-    calls = -(-num_steps // config.steps_per_call)
-    return dataclasses.replace(config, num_steps=calls * config.steps_per_call)
+def in_whole_calls(num_steps: int, steps_per_call: int) -> int:
+    """Rounds a number of steps up to whole calls of the step."""
+    return -(-num_steps // max(steps_per_call, 1)) * max(steps_per_call, 1)
 
 
 def choose_preset(name: str | None) -> PresetName:

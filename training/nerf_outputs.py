@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from nerf import images
 from nerf.images import FieldSnapshot
@@ -56,13 +56,16 @@ def evaluate_and_draw(
     perceptual: Lpips | None = None,
 ) -> tuple[dict[str, Any], list[Shown]]:
     """Renders every held-out view; returns final metrics and the first views beside the truth."""
-    results: list[ViewResult] = []
+    known: dict[str, list[float | None]] = {name: [] for name in _PER_VIEW}
+    errors: list[Float32[np.ndarray, " pixels"]] = []
     distances: list[float] = []
     shown: list[Shown] = []
     for number, view in enumerate(evaluator.every_view(snapshot)):
-        results.append(view)
+        for name, values in known.items():
+            values.append(getattr(view, name))
+        errors.append(view.squared_errors)
         if perceptual is not None:
-            distances.append(perceptual(view.rendered.color, view.target))
+            distances.append(perceptual(_where_counted(view), view.target))
         stem = f"test-{number:03d}"
         pictures.write_png(folder.images / f"{stem}.png", pictures.to_uint8(view.rendered.color))
         depth = pictures.depth_picture(view.rendered.depth, view.rendered.opacity)
@@ -71,22 +74,33 @@ def evaluate_and_draw(
             joined = _row(view, depth)
             pictures.write_png(folder.images / f"{stem}-beside-truth.png", joined)
             shown.append(Shown(joined, _caption(view)))
-    final: dict[str, Any] = {"psnr": _mean([view.psnr for view in results])}
+    final: dict[str, Any] = {"psnr": _mean(known["psnr"])}
     names = ["ssim", "depth_rmse"]
     if setup.job.train.corrections.colors:
         names.append("psnr_color_fitted")
     for name in names:
-        values = [getattr(view, name) for view in results if getattr(view, name) is not None]
-        if values:
-            final[name] = _mean(values)
+        if any(value is not None for value in known[name]):
+            final[name] = _mean(known[name])
     if distances:
         final[f"lpips_{setup.job.outputs.lpips}"] = _mean(distances)
-    final["num_views"] = len(results)
-    final["error_held_by_worst"] = error_concentration(
-        np.concatenate([view.squared_errors for view in results])
-    )
-    final["psnr_per_view"] = [round(view.psnr, 3) for view in results]
+    final["num_views"] = len(errors)
+    final["error_held_by_worst"] = error_concentration(np.concatenate(errors))
+    final["psnr_per_view"] = [
+        round(value, 3) if value is not None and np.isfinite(value) else None
+        for value in known["psnr"]
+    ]
     return final, shown
+
+
+_PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", "depth_rmse")
+"""Numbers of a view; its pictures are not kept, for a set of them may be larger than memory."""
+
+
+def _where_counted(view: ViewResult) -> Float[np.ndarray, "rows cols 3"]:
+    """The rendered picture, with the truth where a mask says that nothing counts."""
+    if view.counted is None:
+        return view.rendered.color
+    return np.where(view.counted[..., None], view.rendered.color, view.target)
 
 
 def orbit_frames(
@@ -198,12 +212,13 @@ def error_concentration(errors: Float[np.ndarray, " pixels"]) -> dict[str, float
 
     Spread evenly, the worst tenth of the pixels would hold a tenth of the error.
     """
-    errors = errors if errors.size else np.zeros(1)  # masks may leave nothing that counts
-    held = np.cumsum(np.sort(errors)[::-1]) / max(errors.sum(), 1e-30)
-    return {
-        f"{share:g}": round(float(held[max(round(share * held.size), 1) - 1]), 4)
-        for share in WORST_SHARES
-    }
+    errors = np.sort(errors if errors.size else np.zeros(1))  # masks may leave nothing that counts
+    total = max(float(errors.sum(dtype=np.float64)), 1e-30)
+    found = {}
+    for share in WORST_SHARES:
+        worst = errors[-max(round(share * errors.size), 1) :]
+        found[f"{share:g}"] = round(float(worst.sum(dtype=np.float64)) / total, 4)
+    return found
 
 
 def _row(view: ViewResult, depth: np.ndarray) -> UInt8[np.ndarray, "rows _ 3"]:
@@ -219,9 +234,10 @@ def _row(view: ViewResult, depth: np.ndarray) -> UInt8[np.ndarray, "rows _ 3"]:
 
 def _caption(view: ViewResult) -> str:
     ssim = "" if view.ssim is None else f", SSIM {view.ssim:.3f}"
-    return f"{view.name}: rendered, truth, error, depth. {view.psnr:.2f} dB{ssim}."
+    psnr = f"{view.psnr:.2f} dB" if np.isfinite(view.psnr) else "masked: nothing to judge by"
+    return f"{view.name}: rendered, truth, error, depth. {psnr}{ssim}."
 
 
 def _mean(values: list[Any]) -> float:
-    known = [value for value in values if np.isfinite(value)]
+    known = [value for value in values if value is not None and np.isfinite(value)]
     return round(float(np.mean(known)), 4) if known else 0.0

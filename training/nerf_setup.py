@@ -246,14 +246,23 @@ def evaluation_background(config: NerfConfig, scene: SplitImages) -> Float[np.nd
 
 
 def fingerprint(scene: SplitImages) -> dict[str, Any]:
-    """Sizes and a checksum of the images, to tell whether a resumed run sees the same ones."""
+    """Sizes and checksums of the images and of what belongs to them (lenses, bounds, masks, depth),
+    to tell whether a resumed run sees the same ones."""
     result: dict[str, Any] = {}
     for name in ("train", "test"):
         split: PosedImages = getattr(scene, name)
         poses = np.asarray(split.cameras.camera_to_world)
+        others = (
+            split.cameras._replace(camera_to_world=None),  # pyright: ignore[reportArgumentType]
+            (split.aabb, split.near, split.far, split.masks, split.depth),
+        )
+        rest = 0
+        for array in jax.tree.leaves(others):
+            rest = zlib.crc32(np.ascontiguousarray(array).tobytes(), rest)
         result[name] = {
             "shape": list(split.images.shape),
             "crc32": zlib.crc32(poses.tobytes(), zlib.crc32(split.images.tobytes())),
+            "crc32_of_the_rest": rest,
         }
     return result
 

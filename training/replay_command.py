@@ -10,7 +10,8 @@ from . import runtime
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplayCommand:
-    """Repeats the step that stopped a run with NaN, and says where the bad numbers appear.
+    """Repeats the step that stopped a radiance field with NaN, and says where the bad numbers
+    appear.
 
     The run keeps the state before that step in RUN/fault.
     """

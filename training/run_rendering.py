@@ -56,7 +56,7 @@ def render(
             pictures.write_png(file, frame)
             yield file
     else:
-        yield video.write_video(out / f"{what}{suffix}", list(frames), fps=24)
+        yield video.write_video(out / f"{what}{suffix}", frames, fps=24)
 
 
 def _frames(

@@ -12,7 +12,8 @@ from . import runtime
 class ViewCommand:
     """Opens a run, or a block map, in the browser: drag to look around.
 
-    Radiance fields are rendered as you move; block worlds are shown as they are exported.
+    Radiance fields are rendered as you move; block worlds are shown as they are exported;
+    a motion run is played beside its reference.
 
     Needs the viewer extra: pip install "hardlight[viewer]".
     """

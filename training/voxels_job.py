@@ -115,7 +115,8 @@ def _train(
     *,
     resumed_at: int | None,
 ) -> dict[str, Any]:
-    job, log, saver = setup.job, RunLog(folder, resumed_at=resumed_at), Saver(folder.checkpoints)
+    job, log = setup.job, RunLog(folder, resumed_at=resumed_at)
+    saver = Saver(folder.checkpoints, last=resumed_at)
     evaluator = Evaluator(setup)
     try:
         title = f"voxels / {job.guidance.name}"
@@ -130,7 +131,7 @@ def _train(
             step = _make_step(setup)
             step(jax.tree.map(jnp.copy, state))  # compiles; the copy is thrown away
             progress.compile_seconds += time.perf_counter() - begun
-            if progress.step == 0:
+            if not progress.curve:
                 _look(setup, evaluator, folder, state, progress, log)
             state = _loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop)
             if progress.step < job.train.num_steps:

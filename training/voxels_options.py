@@ -46,9 +46,12 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         size=plain.size if command.size is None else command.size,
         seed=command.seed or 0,
     )
-    for name, text in assignments.items():
-        if name.startswith("world."):
-            source = config_json.replace_field(source, name.removeprefix("world."), text)
+    of_world = {
+        name.removeprefix("world."): text
+        for name, text in assignments.items()
+        if name.startswith("world.")
+    }
+    source = config_json.replace_fields(source, of_world)
     loaded = voxels_setup.load(source)
     rows, cols = loaded.rows, loaded.cols
     render = RenderConfig(
@@ -99,13 +102,13 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         train=train,
         loop=VoxelsLoop(),
     )
-    for name, text in assignments.items():
-        section = name.split(".", 1)[0]
-        if section == "world":
-            continue
-        is_own = section in ("guidance", "loop", "views_per_step")
-        job = config_json.replace_field(job, name if is_own else f"train.{name}", text)
-    return job
+    own = ("guidance", "loop", "views_per_step")
+    others = {
+        name if name.split(".", 1)[0] in own else f"train.{name}": text
+        for name, text in assignments.items()
+        if not name.startswith("world.")
+    }
+    return config_json.replace_fields(job, others)
 
 
 def _wishes(command: VoxelsCommand) -> Wishes:

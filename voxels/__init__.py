@@ -1,1 +1,1 @@
-"""Block worlds: grid, splatting renderer, distillation."""
+"""Block worlds: grid, exact renderers, guidance."""

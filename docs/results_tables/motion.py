@@ -67,6 +67,32 @@ def motion_cost_table() -> str:
     return cells.table(["robot", "copies", "environment", "bare engine", "extra time"], rows)
 
 
+def motion_parts_table() -> str:
+    """Where the time of an iteration goes, on the C engine."""
+    rows, parts = [], []
+    for setting, table in cells.read("motion_cpu").items():
+        if not setting.startswith("train c, "):
+            continue
+        for robot, found in table.items():
+            parts = [name for name in found if name not in _OF_THE_WHOLE]
+            shares = [f"{100 * found[part] / sum(found[p] for p in parts):.0f} %" for part in parts]
+            rows.append(
+                [
+                    robot,
+                    setting.removeprefix("train c, "),
+                    f"{1000 * found['iteration']:.0f}",
+                    *shares,
+                    f"{found['control steps per second']:.0f}",
+                    f"{found['first iteration']:.0f}",
+                ]
+            )
+    head = ["robot", "", "iteration (ms)", *parts, "control steps per second", "first one (s)"]
+    return cells.table(head, rows)
+
+
+_OF_THE_WHOLE = ("iteration", "control steps per second", "first iteration")
+
+
 def motion_mjx_table() -> str:
     """The same on MJX, beside a public environment on it."""
     found = cells.read("motion_cpu")
@@ -132,6 +158,7 @@ TABLES = {
     "motion_walk": motion_walk_table,
     "motion_jump": motion_jump_table,
     "motion_cost": motion_cost_table,
+    "motion_parts": motion_parts_table,
     "motion_mjx": motion_mjx_table,
     "motion_samplers": motion_samplers_table,
     "motion_mixed": motion_mixed_table,

@@ -88,7 +88,13 @@ def read_clip(path: Path, robot: Robot, options: ReadOptions) -> Clip:
     if kind == ".csv":
         return load_csv(path, robot.joint_names, order=options.quaternion_order, fps=options.fps)
     if kind == ".npz":
-        return load_npz(path, robot.joint_names, joint_order=options.joint_order, fps=options.fps)
+        return load_npz(
+            path,
+            robot.joint_names,
+            joint_order=options.joint_order,
+            fps=options.fps,
+            root=robot.tracked_bodies[0],
+        )
     if kind == ".txt":
         clip = load_deepmimic(path)
         return clip if options.fps is None else clip._replace(fps=options.fps)

@@ -6,9 +6,7 @@ orders look alike. Ours is the same with `joint_names` and `body_names` added; f
 are read only when the order is declared.
 """
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -32,6 +30,7 @@ def load_npz(
     *,
     joint_order: JointOrder | None = None,
     fps: float | None = None,
+    root: str | None = None,
 ) -> Clip:
     """Reads an npz of any known layout.
 
@@ -39,12 +38,14 @@ def load_npz(
       joint_names: of the robot, for files without names.
       joint_order: of a BeyondMimic file without names: as MuJoCo (and mjlab) or Isaac order them.
       fps: overrules the file; None: the file's.
+      root: body that carries the robot, where a file names its bodies; else the one called pelvis,
+        else the first.
     Raises:
       ValueError: naming file and array, for pickles, layouts that are not known, missing names.
     """
     arrays = read_npz(path)
     if "joint_pos" in arrays:
-        clip = _beyond_mimic(path, arrays, joint_names, joint_order)
+        clip = _beyond_mimic(path, arrays, joint_names, joint_order, root)
     elif "dof" in arrays:
         clip = _asap(path, arrays)
     elif any(name.startswith("q_") for name in arrays):
@@ -84,14 +85,13 @@ def save_npz(path: str | os.PathLike[str], robot: Robot, clip: Clip) -> None:
     }
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".npz")
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("wb") as file:
             np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
         os.replace(partial, target)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        partial.unlink(missing_ok=True)
 
 
 def _numbers(path: Path, arrays: dict[str, np.ndarray], name: str, ndim: int) -> np.ndarray:
@@ -123,6 +123,7 @@ def _beyond_mimic(
     arrays: dict[str, np.ndarray],
     joint_names: Sequence[str],
     joint_order: JointOrder | None,
+    root: str | None,
 ) -> Clip:
     for name in ("fps", "joint_pos", "body_pos_w", "body_quat_w"):
         if name not in arrays:
@@ -149,7 +150,8 @@ def _beyond_mimic(
     body = 0
     if "body_names" in arrays:
         bodies = _names(path, arrays, "body_names")
-        body = bodies.index("pelvis") if "pelvis" in bodies else 0
+        known = [name for name in (root, "pelvis") if name in bodies]
+        body = bodies.index(known[0]) if known else 0
     position = _numbers(path, arrays, "body_pos_w", 3)
     quaternion = _numbers(path, arrays, "body_quat_w", 3)
     for name, array in (("body_pos_w", position), ("body_quat_w", quaternion)):

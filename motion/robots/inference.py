@@ -29,9 +29,7 @@ def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
     Raises:
       ValueError: when feet, or a joint's stiffness, cannot be found; says which.
     """
-    bodies = spec.bodies[1:]
-    if not bodies:
-        raise ValueError("the file has no bodies")
+    bodies = _tree(spec)
     names = [body.name for body in bodies]
     ends = [body.name for body in bodies if not body.bodies and "head" not in body.name]
     feet = _first_match(_FEET, ends)
@@ -58,6 +56,20 @@ def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
         motors=tuple((j.name, _motor(spec, j)) for j in spec.joints if _is_hinge(j)),
         default_pose=_default_pose(spec),
     )
+
+
+def _tree(spec: mujoco.MjSpec) -> list[mujoco.MjsBody]:
+    """The bodies that hang on the free joint, parents first; a table beside them is scenery."""
+    free = mujoco.mjtJoint.mjJNT_FREE
+    roots = [body for body in spec.bodies if any(joint.type == free for joint in body.joints)]
+    if not roots:
+        raise ValueError("the file has no body with a free joint")
+    found, left = [], [roots[0]]
+    while left:
+        body = left.pop(0)
+        found.append(body)
+        left = [*body.bodies, *left]
+    return found
 
 
 def _is_any(name: str, patterns: tuple[str, ...]) -> bool:

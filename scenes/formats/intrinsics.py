@@ -1,6 +1,6 @@
 """Turns the intrinsics of every format into focal lengths, principal point and OpenCV's lens.
 
-Results are for the size the file speaks of; `PhotoCapture` scales them to the images. Principal
+Results are for the size the file speaks of; `capture.finish` scales them to the images. Principal
 points count from the image's corner, as COLMAP, instant-ngp and nerfstudio write them.
 """
 
@@ -66,7 +66,8 @@ def from_colmap(
 def from_fields(frame: Fields, root: Fields, image_size: tuple[int, int]) -> Intrinsics:
     """Reads a frame's intrinsics from `transforms.json`, its own fields before the file's.
 
-    Understands fl_x, fl_y, cx, cy, w, h, k1 to k6, p1, p2 and camera_angle_x, camera_angle_y.
+    Understands fl_x, fl_y, cx, cy, w, h, k1 to k6, p1, p2 and camera_angle_x, camera_angle_y, and
+    refuses is_fisheye.
     What is missing: fl_y is fl_x, the principal point is the middle, w and h are the image's.
 
     Args:
@@ -84,6 +85,9 @@ def from_fields(frame: Fields, root: Fields, image_size: tuple[int, int]) -> Int
         model = source.text("camera_model")
         model = _MODEL_ALIASES.get(model, model)
         check_model(model, source.where("camera_model"))
+    fisheye = holder("is_fisheye")  # how instant-ngp says it
+    if fisheye.flag("is_fisheye"):
+        check_model("OPENCV_FISHEYE", fisheye.where("is_fisheye"))
     cols = holder("w").positive("w", image_size[0])
     rows = holder("h").positive("h", image_size[1])
     focal_x = _focal(holder, "fl_x", "camera_angle_x", cols)

@@ -62,6 +62,17 @@ class Fields:
             raise ValueError(f"{self.where(name)} must be positive, got {value:g}")
         return value
 
+    def flag(self, name: str) -> bool:
+        """True or false; false where it is missing.
+
+        Raises:
+          ValueError: if it is something else.
+        """
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"{self.where(name)} must be true or false, got {_shown(value)}")
+        return bool(value)
+
     def text(self, name: str) -> str:
         """A string that is not empty and can name a file.
 

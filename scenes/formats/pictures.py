@@ -94,12 +94,14 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_plane(path: Path) -> Shaped[np.ndarray, "rows cols"]:
     """Decodes a one-channel map (mask, depth) at its own depth: integers or float32.
 
-    Of an image with several channels the first is taken. `.npy` files are read as they are.
+    Of an image with several channels the first is taken; of one with a palette of greys the greys,
+    of one with other colours the numbers of the colours, as label maps want. `.npy` files are read
+    as they are.
     Raises:
       FileNotFoundError: if there is no such file.
       ValueError: naming the file, if it cannot be read or is not two-dimensional.
     """
-    plane = read_npy(path) if path.suffix == ".npy" else _decode(path, np.asarray)
+    plane = read_npy(path) if path.suffix == ".npy" else _decode(path, _values)
     if plane.ndim == 3 and plane.shape[2]:
         plane = plane[..., 0]
     if plane.ndim != 2 or not plane.size:
@@ -107,6 +109,13 @@ def read_plane(path: Path) -> Shaped[np.ndarray, "rows cols"]:
     if plane.dtype.kind not in "biuf":
         raise ValueError(f"{path}: must be a map of numbers, got {plane.dtype}")
     return plane
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    colors = image.getpalette("RGB") if image.mode == "P" else None
+    if colors is not None and colors[0::3] == colors[1::3] == colors[2::3]:
+        image = image.convert("L")
+    return np.asarray(image)
 
 
 def resize_nearest(

@@ -100,7 +100,7 @@ def _indices(
             found.append(index)
         elif _key(name) not in gone and Path(name).name not in gone:
             raise ValueError(f"{source}: the {split} list names {name}, which is no view")
-    return tuple(sorted(found))
+    return tuple(sorted(set(found)))
 
 
 def _key(name: str) -> str:

@@ -92,6 +92,18 @@ def test_our_npz_comes_back_as_it_was(tmp_path, robot):
     assert [path.name for path in tmp_path.iterdir()] == ["clip.npz"]
 
 
+def test_the_root_of_an_npz_is_the_robots_own(tmp_path, robot):
+    """MuJoCo's humanoid has a pelvis that is not its root."""
+    save_npz(tmp_path / "clip.npz", robot, swaying_clip(robot))
+    arrays = dict(np.load(tmp_path / "clip.npz"))
+    arrays["body_names"] = np.array([arrays["body_names"][0], "pelvis", *arrays["body_names"][2:]])
+    np.savez(tmp_path / "other.npz", **arrays)
+    own = load_npz(tmp_path / "other.npz", NAMES, root=robot.tracked_bodies[0])
+    np.testing.assert_array_equal(own.root_position, arrays["body_pos_w"][:, 0])
+    unknown = load_npz(tmp_path / "other.npz", NAMES)
+    np.testing.assert_array_equal(unknown.root_position, arrays["body_pos_w"][:, 1])
+
+
 def test_an_npz_of_the_other_quaternion_order_is_refused(tmp_path, robot, turning):
     save_npz(tmp_path / "clip.npz", robot, turning)
     arrays = dict(np.load(tmp_path / "clip.npz"))

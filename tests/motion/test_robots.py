@@ -3,13 +3,17 @@
 import importlib.metadata
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
 from motion.formats import mjcf
 from motion.formats.mjcf import load_robot
+from motion.kinematics import clip_kinematics
 from motion.robots import Motor, build_robot, contacts, humanoid, humanoid_robot, tuned_motor
+from motion.tree_kinematics import bodies_at, tree_of
 
 from .tiny import DESCRIPTION, tiny_robot, tiny_spec
 
@@ -213,6 +217,27 @@ def test_any_file_is_described_by_what_it_says(tmp_path):
     np.testing.assert_allclose(robot.effort_limit, [7.0, 20.0, 20.0])
     np.testing.assert_allclose(robot.default_joint_position, [0.0, 0.2, -0.2])
     np.testing.assert_allclose(robot.upper[1:], np.pi / 3)
+
+
+def test_scenery_beside_the_robot_is_not_its_root(tmp_path):
+    table = '<body name="table" pos="2 0 0"><geom type="box" size="1 1 .1"/></body>'
+    scene = legged().replace("<worldbody>", f"<worldbody>{table}")
+    assert "table" in scene
+    robot, alone = (load_robot(write(tmp_path, text)) for text in (scene, legged()))
+    assert robot.tracked_bodies == alone.tracked_bodies
+    assert robot.anchor == alone.anchor
+    qpos = np.concatenate([[0.0, 0, 1, 1, 0, 0, 0], [0.1, 0.2, -0.1]])[None]
+    qvel = np.random.default_rng(0).normal(size=(1, 9))
+    for one, other in zip(
+        jax.tree.leaves(clip_kinematics(robot, qpos, qvel)),
+        jax.tree.leaves(clip_kinematics(alone, qpos, qvel)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+    found = bodies_at(tree_of(robot), jnp.asarray(qpos), jnp.asarray(qvel))
+    np.testing.assert_allclose(
+        found.position, clip_kinematics(alone, qpos, qvel).position, atol=1e-5
+    )
 
 
 def test_mujocos_own_humanoid_loads():

@@ -97,7 +97,7 @@ def test_evaluation_touches_neither_statistics_nor_training(bench):
 
 def test_before_the_start_iteration_starts_are_uniform(bench):
     late = dataclasses.replace(CONFIG, start_iteration=10)
-    parts = train_step._Parts(late, bench.env, bench.sampler, "steps")
+    parts = train_step.Parts(late, bench.env, bench.sampler, "steps")
     state = bench.first()
     tilted = state.sampler._replace(
         failures=jnp.zeros(6).at[2].set(50.0), exposure=jnp.ones(6) * 20.0

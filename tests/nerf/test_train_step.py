@@ -201,6 +201,26 @@ def test_a_longer_run_goes_through_the_same_rates_more_slowly(sampler, data, run
     assert long.max() < 0.2 * peak  # still at the start of the warm-up
 
 
+def test_a_default_run_ends_with_uniform_draws(scene, data, run_key):
+    sampler = registry.make_ray_sampler(
+        "error_map",
+        num_views=scene.train.num_views,
+        rows=scene.train.rows,
+        cols=scene.train.cols,
+        batch_size=TINY.rays_per_step,
+        options={"warmup_steps": 1},
+    )
+    config = dataclasses.replace(TINY, num_steps=10)
+    step = train_step.make_train_step(config, sampler)
+    state, spread = train_step.init_state(config, jax.random.key(0), sampler), []
+    for _ in range(10):
+        probs = np.asarray(sampler.probabilities(state.sampler))
+        spread.append(np.ptp(probs) * probs.size)
+        state, _ = step(state, data, run_key)
+    assert min(spread[2:6]) > 0.01
+    assert max(spread[0], *spread[7:]) < 1e-4
+
+
 def _largest(before, after):
     return float(jnp.max(jnp.abs(after - before)))
 

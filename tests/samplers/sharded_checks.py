@@ -18,6 +18,8 @@ from samplers import (
 from samplers.pixels import index_from_pixels, pixel_indices
 from tests.statistics import assert_frequencies, assert_mean_close
 
+HANDED_BACK = ("error_weighted", "temporal")
+
 
 def main():
     mesh = Mesh(np.array(jax.devices()), ("shards",))
@@ -80,6 +82,7 @@ def main():
 def ray_sampler(mesh, name, num_views=16, is_split=True):
     options = {"tile": 4} if name not in ("uniform", "error_weighted") else {}
     options |= {"warmup_steps": 1} if name != "uniform" else {}
+    options |= {"handback_from": 0.5} if name in HANDED_BACK else {}
     sizes = {"rows": 6, "cols": 8, "batch_size": 256, "options": options}
     if is_split:
         return sharded_rays.make_sharded_ray_sampler(
@@ -127,6 +130,9 @@ def check_rays(mesh, name):
             state,
             alone[shard],
         )
+    if name in HANDED_BACK:
+        over = split.probabilities(split.plan(state, 4))
+        np.testing.assert_allclose(over, 1 / (16 * 48), rtol=1e-5)
     probs = np.asarray(split.probabilities(state), np.float64).reshape(-1)
     np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
     estimates, counts = [], np.zeros(16 * 48)

@@ -187,10 +187,10 @@ def test_vmapped_scan_is_traced_once(name):
 @settings(max_examples=5)
 @given(value=strategies.nasty(BATCH))
 def test_any_feedback_leaves_weights_finite(name, value):
-    _, state, sample, update = trained(name)
+    sampler, state, sample, update = trained(name)
     draw = sample(jax.random.key(11), state, *query_for(name))
     after = update(state, draw, feedback_for(draw, value))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(after):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(sampler.plan(after, 100)):
         is_depth_prior = ENTRIES[name].kind == "points"
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not is_depth_prior:
             assert np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)

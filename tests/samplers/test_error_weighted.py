@@ -49,10 +49,17 @@ def test_warmup_is_uniform_and_then_ends():
     assert np.ptp(np.asarray(sampler.probabilities(after))) > 0.5 / N
 
 
-def test_sampling_is_handed_back_to_uniform():
-    cfg = config(handback_start=10, handback_steps=10)
-    sampler, state = taught(cfg, np.linspace(0.1, 3.0, N).astype(np.float32), steps=25)
-    np.testing.assert_allclose(sampler.probabilities(state), 1 / N, rtol=1e-5)
+def test_sampling_is_handed_back_to_uniform_once_the_length_of_the_run_is_known():
+    cfg = config(warmup_steps=5, handback_from=0.5, handback_over=0.25)
+    sampler, state = taught(cfg, np.linspace(0.1, 3.0, N).astype(np.float32), steps=30)
+    unplanned = np.asarray(sampler.probabilities(state))
+    assert np.ptp(unplanned) > 0.5 / N
+    for length, is_uniform in ((60, False), (40, True), (80, False)):
+        probs = np.asarray(sampler.probabilities(sampler.plan(state, length)))
+        if is_uniform:
+            np.testing.assert_allclose(probs, 1 / N, rtol=1e-5)
+        else:
+            np.testing.assert_array_equal(probs, unplanned)
 
 
 def test_weights_are_bounded_by_one_over_the_floor():
@@ -126,6 +133,9 @@ def test_weighted_gradient_is_unbiased(focus):
         ({"focus": -1.0}, "focus"),
         ({"update_frequency": 0}, "update_frequency"),
         ({"warmup_steps": -1}, "warmup_steps"),
+        ({"handback_from": 0.0}, "handback_from"),
+        ({"handback_from": 300}, "handback_from"),
+        ({"handback_from": 0.5, "handback_over": -0.1}, "handback_over"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

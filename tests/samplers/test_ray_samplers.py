@@ -320,6 +320,12 @@ def test_released_slots_stay_in_their_image_and_corrected_ones_move():
         ("edges", {"leaf_format": "int4"}, "leaf format"),
         ("multi_scale", {"num_scales": 0}, "num_scales"),
         ("soft_mining", {"softness": 2.0}, "softness"),
+        ("error_map", {"decay": "0,9"}, "decay must be a number, got '0,9'"),
+        ("error_map", {"tile": 8.5}, "tile must be a whole number, got 8.5"),
+        ("error_map", {"smoothing": 1}, "smoothing must be true or false, got 1"),
+        ("error_map", {"decay": None}, "decay must be a number, got None"),
+        ("error_map", {"handback_from": "half"}, "handback_from must be a number or none"),
+        ("edges", {"kind": 3}, "kind must be a word"),
     ],
 )
 def test_impossible_settings_are_refused(name, options, message):

@@ -48,7 +48,7 @@ def test_a_state_of_another_size_is_refused_by_name():
 def test_scores_survive_a_change_of_resolution_and_tile():
     old = make_ray_sampler("spatial", **SIZES, options={"decay": 0.0})
     ramp = np.broadcast_to(np.linspace(0.2, 1.8, 48, dtype=np.float32), (2, 32, 48))
-    state = map_state(old, ramp)
+    state = old.plan(map_state(old, ramp), 900)
     new = make_ray_sampler("spatial", **{**SIZES, "rows": 64, "cols": 96}, options={"focus": 2.0})
     carried = resampling.resample_state(old, state, new)
     before, after = (
@@ -57,7 +57,7 @@ def test_scores_survive_a_change_of_resolution_and_tile():
     assert after.shape == (2, 8, 12)
     np.testing.assert_allclose(after[:, ::2, 1:-1:2].mean(), before.mean(), rtol=0.1)
     assert np.all(np.diff(after[0, 0]) >= -1e-5)
-    assert int(carried.step) == int(state.step)
+    assert (int(carried.step), float(carried.run_length)) == (int(state.step), 900.0)
     resampling.check_state(jax.eval_shape(new.init, jax.random.key(0)), carried)
 
 
@@ -67,10 +67,10 @@ def test_item_scores_survive_a_change_of_resolution():
         error_weighted.make(error_weighted.ErrorWeightedConfig(num_items=n, batch_size=4))
         for n in (16, 64)
     )
-    state = old.init(jax.random.key(0))
-    np.testing.assert_allclose(
-        resampling.resample_state(old, state, new, **shapes).weights.leaves.sum(), 64.0, rtol=1e-5
-    )
+    state = old.plan(old.init(jax.random.key(0)), 900)
+    carried = resampling.resample_state(old, state, new, **shapes)
+    np.testing.assert_allclose(carried.weights.leaves.sum(), 64.0, rtol=1e-5)
+    assert float(carried.run_length) == 900.0
     with pytest.raises(ValueError, match="old_shape"):
         resampling.resample_state(old, state, new)
     with pytest.raises(ValueError, match="cannot carry"):

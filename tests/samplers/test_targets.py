@@ -108,8 +108,14 @@ def test_schedules_move_between_their_ends():
     assert share(9, warmup_steps=10) == 1.0
     assert share(10, warmup_steps=10) == pytest.approx(0.2)
     assert share(20, warmup_steps=10, ramp_steps=20) == pytest.approx(0.6)
-    assert share(60, warmup_steps=10, handback_start=50, handback_steps=20) == pytest.approx(0.6)
-    assert share(99, warmup_steps=10, handback_start=50, handback_steps=20) == 1.0
+    back = {"warmup_steps": 10, "handback_from": 0.5, "handback_over": 0.2, "run_length": 100.0}
+    assert share(50, **back) == pytest.approx(0.2)
+    assert share(60, **back) == pytest.approx(0.6)
+    assert share(70, **back) == pytest.approx(1.0)
+    assert share(99, **back) == 1.0
+    at_once = back | {"handback_over": 0.0}
+    assert (share(49, **at_once), share(50, **at_once)) == (pytest.approx(0.2), 1.0)
+    assert share(10**6, **(back | {"run_length": np.inf})) == pytest.approx(0.2)
     assert float(schedules.anneal(jnp.asarray(5), first=0.0, last=1.0, length=10)) == 0.5
 
 

@@ -69,6 +69,15 @@ def test_bad_fields_are_named(case):
     assert str(caught.value).startswith("transforms.json: ")
 
 
+def test_fisheye_lenses_are_refused_as_instant_ngp_names_them():
+    root = {"fl_x": 50.0, "k1": 0.01, "is_fisheye": False}
+    assert read(root).distortion[0] == 0.01
+    with pytest.raises(ValueError, match=r"is_fisheye: camera model OPENCV_FISHEYE is not"):
+        read(root | {"is_fisheye": True})
+    with pytest.raises(ValueError, match="is_fisheye must be true or false"):
+        read(root | {"is_fisheye": "no"})
+
+
 def test_a_camera_matrix_gains_half_a_pixel():
     got = ins.from_matrix(np.array([[90.0, 0, 49.5], [0, 95, 39.5], [0, 0, 1]]), (100, 80), "K")
     np.testing.assert_array_equal(got.principal, [50, 40])

@@ -128,6 +128,19 @@ def test_planes_keep_their_depth(tmp_path, suffix):
     np.testing.assert_array_equal(pictures.read_plane(path), plane)
 
 
+def test_a_palette_of_greys_is_read_as_greys(tmp_path):
+    """Programs that make PNGs small sort the palette as they like."""
+    places = Image.fromarray(np.array([[0, 1], [2, 0]], np.uint8), "L")
+    for colors, expected in (
+        ([255, 255, 255, 0, 0, 0, 128, 128, 128], [[255, 0], [128, 255]]),
+        ([0, 0, 0, 128, 0, 0, 0, 128, 0], [[0, 1], [2, 0]]),  # labels in colour
+    ):
+        image = places.copy()
+        image.putpalette(colors)
+        image.save(tmp_path / "mask.png")
+        np.testing.assert_array_equal(pictures.read_plane(tmp_path / "mask.png"), expected)
+
+
 def test_planes_must_be_flat(tmp_path):
     path = tmp_path / "plane.npy"
     np.save(path, np.zeros(5))

@@ -27,6 +27,21 @@ def test_gather_is_numpy_indexing_and_keeps_the_type(tiny):
     )
 
 
+def test_where_one_split_has_alpha_all_get_it(tiny):
+    opaque = tiny.train._replace(images=tiny.train.images[..., :3])
+    assert tiny.test.images.shape[-1] == 4
+    mixed = pi.validate_splits(tiny._replace(train=opaque))
+    np.testing.assert_array_equal(mixed.train.images[..., :3], opaque.images)
+    assert np.all(mixed.train.images[..., 3] == 255)
+    np.testing.assert_array_equal(mixed.test.images, tiny.test.images)
+    flat = pi.validate_splits(
+        tiny._replace(
+            train=opaque, test=tiny.test._replace(images=tiny.test.images[..., :3]), val=None
+        )
+    )
+    assert flat.train is opaque
+
+
 def test_gather_clamps_indices_to_the_border(tiny):
     images = tiny.train.images
     far = np.array([-5, 1000], np.int32)
@@ -147,4 +162,4 @@ def test_validation_of_splits_names_the_split(tiny):
     spoiled = tiny._replace(val=tiny.val._replace(far=0.0))
     with pytest.raises(ValueError, match="synthetic:blocks: val: near, far"):
         pi.validate_splits(spoiled)
-    assert pi.validate_splits(tiny) is tiny
+    assert pi.validate_splits(tiny).train is tiny.train

@@ -27,6 +27,10 @@ def test_lists_win_and_what_they_leave_open_is_filled():
     assert split({"val": NAMES[:2]})[:2] == (tuple(range(2, 10)), (0, 1))
 
 
+def test_a_view_listed_twice_counts_once():
+    assert split({"train": [NAMES[0], f"./{NAMES[0]}", NAMES[1]]}).train == (0, 1)
+
+
 def test_val_equal_to_test_is_dropped():
     assert split({"test": NAMES[:2], "val": NAMES[:2]}).val == ()
 

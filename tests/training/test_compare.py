@@ -103,6 +103,15 @@ def test_an_unknown_job_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_curves_of_one_point_are_drawn(tmp_path, shared):
+    loop = dataclasses.replace(TINY.loop, num_evaluations=1)
+    base = dataclasses.replace(_COMPARISON.base, loop=loop)
+    comparison = dataclasses.replace(_COMPARISON, base=base)
+    results = compare_runs.start(comparison, tmp_path / "comparison", shared=shared)
+    assert all(len(r["curves"][0]) == 1 for r in results["samplers"].values())
+    assert (tmp_path / "comparison" / "report.html").is_file()
+
+
 def test_block_worlds_are_compared_too(tmp_path, capsys):
     words = ["compare", "voxels", "--steps", "20", "--size", "16", "--views", "3"]
     words += [

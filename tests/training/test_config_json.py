@@ -73,11 +73,11 @@ def test_missing_field_is_named():
         config_json.from_json(NerfJob, values, "f")
 
 
-def test_replace_field_reads_values_as_typed():
-    job = config_json.replace_field(TINY, "train.optimizer.learning_rate", "0.5")
+def test_replace_fields_reads_values_as_typed():
+    job = config_json.replace_fields(TINY, {"train.optimizer.learning_rate": "0.5"})
     assert job.train.optimizer.learning_rate == 0.5
-    assert config_json.replace_field(TINY, "loop.seconds", "none").loop.seconds is None
-    assert config_json.replace_field(TINY, "loop.seconds", "3").loop.seconds == 3.0
+    assert config_json.replace_fields(TINY, {"loop.seconds": "none"}).loop.seconds is None
+    assert config_json.replace_fields(TINY, {"loop.seconds": "3"}).loop.seconds == 3.0
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,29 @@ def test_replace_field_reads_values_as_typed():
         ("train.optimizer.learning_rate", "7", "learning_rate must lie in"),
     ],
 )
-def test_replace_field_explains(path, text, message):
+def test_replace_fields_explains(path, text, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        config_json.replace_field(TINY, path, text)
+        config_json.replace_fields(TINY, {path: text})
+
+
+def test_settings_that_fit_each_other_may_be_changed_together():
+    """One by one each of them would be refused."""
+    job = config_json.replace_fields(
+        TINY, {"train.steps_per_call": "7", "train.num_steps": "21", "loop.log_every": "7"}
+    )
+    assert (job.train.steps_per_call, job.train.num_steps, job.loop.log_every) == (7, 21, 7)
+    with pytest.raises(ValueError, match="steps_per_call"):
+        config_json.replace_fields(TINY, {"train.steps_per_call": "7"})
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-inf"])
+def test_numbers_are_finite(text):
+    with pytest.raises(ValueError, match="checkpoint_seconds: must be a finite number"):
+        config_json.replace_fields(TINY, {"loop.checkpoint_seconds": text})
 
 
 def test_changed_fields_lists_paths():
-    other = config_json.replace_field(TINY, "train.field.hidden_width", "9")
+    other = config_json.replace_fields(TINY, {"train.field.hidden_width": "9"})
     assert config_json.changed_fields(TINY, other) == ["train.field.hidden_width: 8 -> 9"]
     assert config_json.changed_fields(TINY, TINY) == []
 
@@ -119,8 +135,8 @@ def test_evaluation_steps_rise_to_the_last_step(steps, points):
 
 
 def test_lists_are_typed_between_brackets():
-    world = config_json.replace_field(WorldSource(), "shape", "[16, 8,4]")
+    world = config_json.replace_fields(WorldSource(), {"shape": "[16, 8,4]"})
     assert world.shape == (16, 8, 4)
     for text in ("[]", "[1, 2]", "8", "[a, b, c]"):
         with pytest.raises(ValueError, match="shape"):
-            config_json.replace_field(WorldSource(), "shape", text)
+            config_json.replace_fields(WorldSource(), {"shape": text})

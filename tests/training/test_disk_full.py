@@ -83,6 +83,21 @@ def test_a_checkpoint_that_does_not_fit_is_reported_and_the_last_one_stays(small
     np.testing.assert_array_equal(restored.state["weights"], small["weights"])
 
 
+def test_a_run_that_goes_on_does_not_touch_the_checkpoint_it_goes_on_from(tmp_path):
+    """It used to be deleted and written anew: a kill or a full disk then lost the run."""
+    folder, state = tmp_path / "checkpoints", random_state(64)
+    first = Saver(folder)
+    first.save(3, state, {"note": "first"})
+    first.close()
+    again = Saver(folder, last=3)
+    again.save(3, random_state(64), {"note": "again"})
+    again.close()
+    assert checkpoints.restore(folder, state).extra == {"note": "first"}
+    again.save(4, state, {"note": "later"})
+    again.close()
+    assert checkpoints.steps(folder) == [4, 3]
+
+
 def test_a_json_file_is_whole_or_as_it_was(small_disk):
     path = small_disk / "summary.json"
     run_folder.write_json(path, {"step": 1})

@@ -1,17 +1,21 @@
 """The lattice is the picture's own pixels, and the numbers are the metrics room's."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from nerf import images
+from nerf.images import RenderedImage
 from scenes import metrics
 from scenes.cameras import make_cameras
 from scenes.rays import camera_rays
 from scenes.rotations import look_at
-from training import nerf_setup
+from training import nerf_outputs, nerf_setup
 from training.nerf_evaluation import Evaluator, lattice_cameras, over
 from training.nerf_outputs import error_concentration
+from training.run_folder import RunFolder
 
 from .conftest import TINY
 
@@ -81,6 +85,47 @@ def test_evaluator_masks_pixels_that_do_not_count(shared):
     np.testing.assert_allclose(result.psnr, want, rtol=1e-5)
     assert result.squared_errors.size == masks[0].sum()
     np.testing.assert_allclose(-10 * np.log10(result.squared_errors.mean()), want, rtol=1e-5)
+
+
+def test_a_view_that_a_mask_hides_whole_is_left_out_of_the_numbers(shared, tmp_path):
+    masks = np.ones(shared.scene.test.images.shape[:3], bool)
+    masks[0] = False
+    scene = shared.scene._replace(test=shared.scene.test._replace(masks=masks))
+    setup = nerf_setup.prepare(TINY, scene)
+    evaluator = Evaluator(setup)
+    evaluator.render = shared.evaluator.render
+    snapshot = images.snapshot(jax.tree.map(np.asarray, nerf_setup.first_state(setup)))
+    folder = RunFolder(tmp_path)
+    folder.images.mkdir()
+    seen = []
+
+    def perceptual(color, target):
+        seen.append(np.abs(color - target).max())
+        return 0.0
+
+    final, shown = nerf_outputs.evaluate_and_draw(setup, evaluator, snapshot, folder, perceptual)
+    assert final["psnr_per_view"][0] is None
+    assert final["psnr"] == pytest.approx(final["psnr_per_view"][1], abs=1e-3)
+    assert "nothing to judge by" in shown[0].caption
+    assert seen[0] == 0 < seen[1]  # a perceptual distance sees no masked pixel either
+    json.dumps(final, allow_nan=False)
+
+
+def test_depth_error_leaves_out_what_masks_hide(shared):
+    depth = np.full(shared.scene.test.images.shape[:3], 1.0, np.float32)
+    masks = np.zeros(depth.shape, bool)
+    masks[:, :8] = True
+    depth[:, 8:] = 1e6
+    posed = shared.scene.test._replace(masks=masks, depth=depth)
+    setup = nerf_setup.prepare(TINY, shared.scene._replace(test=posed))
+    evaluator = Evaluator(setup)
+    rendered = RenderedImage(
+        np.zeros((16, 16, 3), np.float32),
+        opacity=np.ones((16, 16), np.float32),
+        depth=np.full((16, 16), 1.5, np.float32),
+    )
+    evaluator.render = lambda *_: rendered
+    assert next(evaluator.every_view(None)).depth_rmse == pytest.approx(0.5)
 
 
 def test_worst_pixels_hold_what_they_hold():

@@ -30,6 +30,23 @@ def test_orbit_keeps_distance_and_looks_at_the_scene(posed):
         camera_paths.orbit(posed, num_frames=0)
 
 
+def test_cameras_that_look_outwards_are_followed_outwards(posed):
+    """From a tripod all stand in one place; looking at that place has no answer."""
+    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    out = np.stack([np.cos(angle), np.sin(angle), np.full(12, 0.2)], axis=-1)
+    for radius in (0.0, 0.5):
+        places = radius * out * [1, 1, 0]
+        poses = look_at(places, places + out, np.array([0.0, 0, 1]))
+        cameras = camera_paths.with_intrinsics(posed, poses)
+        scene = posed._replace(cameras=cameras, kind="unbounded")
+        path = np.asarray(camera_paths.orbit(scene, num_frames=8).camera_to_world)
+        forward = -path[:, :3, 2]
+        np.testing.assert_allclose(np.linalg.norm(path[:, :2, 3], axis=1), radius, atol=1e-5)
+        np.testing.assert_allclose(forward[:, 2], 0.2 / np.sqrt(1.04), atol=1e-3)
+        flat = forward[:, :2] / np.linalg.norm(forward[:, :2], axis=1, keepdims=True)
+        np.testing.assert_allclose(path[:, :2, 3], radius * flat, atol=1e-5)
+
+
 def test_an_orbit_stays_on_the_side_that_was_photographed(posed):
     angles = np.radians(np.linspace(150.0, 260.0, 12))
     places = 3.0 * np.stack([np.cos(angles), np.sin(angles), np.full(12, 0.3)], axis=-1)
@@ -166,7 +183,7 @@ def test_a_path_in_the_coordinates_of_the_files_shows_what_a_camera_there_shows(
     kept = {}
 
     def keep(file, frames, fps):
-        kept[file.name] = frames
+        kept[file.name] = list(frames)
         return file
 
     monkeypatch.setattr(video, "write_video", keep)

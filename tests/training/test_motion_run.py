@@ -144,9 +144,26 @@ def test_a_manifest_parts_what_is_trained_on_from_what_is_held_out(tmp_path):
     assert ([clip.name for clip in found.clips], found.weights) == (["squat"], (2.0,))
     assert [clip.name for clip in found.held_out.clips] == ["step", "wave"]
     assert found.held_out.splits == ("test", "val")
-    assert found.held_out.lengths == REALLY_LOAD(
-        MotionSource(robot="humanoid", clips=("builtin:step", "builtin:wave"))
-    ).lengths
+    assert (
+        found.held_out.lengths
+        == REALLY_LOAD(
+            MotionSource(robot="humanoid", clips=("builtin:step", "builtin:wave"))
+        ).lengths
+    )
+
+
+def test_a_run_stopped_while_it_compiled_has_its_first_point_once(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(motion_job, "_loop", interrupted_loop)
+        with pytest.raises(SystemExit):
+            motion_job.start(small_job(steps=2), out=str(tmp_path))
+    summary = motion_job.resume(str(tmp_path))
+    assert [point[0] for point in summary["curve"]] == [0, 64]
+
+
+def interrupted_loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop):
+    saver.save(progress.step, state, dataclasses.asdict(progress))
+    return state
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import threading
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -84,6 +85,24 @@ def test_a_sphere_comes_out_as_a_sphere(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(nerf_export, "_field", lambda loaded: (lambda p: 0 * p[:, 0], color))
     with pytest.raises(ValueError, match="nothing in the box is dense enough"):
         nerf_export.write_mesh(run, tmp_path / "none.ply", resolution=48)
+
+
+def test_outside_the_space_of_a_field_nothing_is_dense(finished):
+    """Tables of a field go on at their border for ever; a box around a frustum would be full."""
+    run = loaded_run.load(str(finished[0]))
+    grid = run.snapshot.grid._replace(occupied=jnp.ones_like(run.snapshot.grid.occupied))
+    density_at, _ = nerf_export._field(run._replace(snapshot=run.snapshot._replace(grid=grid)))
+    low, high = np.asarray(run.setup.scene.train.aabb, float)
+    inside = low + (high - low) * np.random.default_rng(0).uniform(0.05, 0.95, (50, 3))
+    outside = inside + np.eye(3)[np.arange(50) % 3] * (high - low)
+    assert np.all(density_at(inside) > 0)
+    np.testing.assert_array_equal(density_at(outside), 0.0)
+
+
+def test_fields_are_written_as_ply_only(finished, tmp_path):
+    with pytest.raises(ValueError, match=r"world\.obj: a radiance field is written as \.ply"):
+        nerf_export.export(str(finished[0]), "mesh", resolution=8, out=tmp_path / "world.obj")
+    assert not list(tmp_path.iterdir())
 
 
 def test_points_lie_where_the_views_see_something(finished, tmp_path):

@@ -153,7 +153,7 @@ def test_resume_refuses_an_edited_config_by_the_arrays_it_changes(finished, tmp_
 
 def test_checkpoint_of_another_sampler_is_refused_by_name(finished, shared):
     folder, _ = finished
-    job = config_json.replace_field(TINY, "sampler.name", "uniform")
+    job = config_json.replace_fields(TINY, {"sampler.name": "uniform"})
     template = nerf_setup.state_shapes(nerf_setup.prepare(job, shared.scene))
     with pytest.raises(ValueError, match=r"holds another state: .*sampler\.\w+.* is not part"):
         checkpoints.restore(RunFolder(folder).checkpoints, template)
@@ -211,6 +211,13 @@ def test_preset_flags_reach_the_job():
     assert nerf_options.build(NerfCommand(data="x")).sampler.name == nerf_options.DEFAULT_SAMPLER
 
 
+def test_steps_and_steps_per_call_may_be_given_together():
+    command = NerfCommand(data="x", preset="cpu", steps=2040, set_=("steps_per_call=32",))
+    job = nerf_options.build(command)
+    assert (job.train.steps_per_call, job.train.num_steps) == (32, 2048)
+    assert job.loop.log_every % 32 == 0
+
+
 def test_a_run_fills_its_seconds_and_its_rate_falls_to_their_end(shared, tmp_path):
     # a step takes microseconds to milliseconds, so the 24 steps of the config are far too few
     loop = dataclasses.replace(TINY.loop, seconds=1.0, fill_seconds=True, checkpoint_seconds=60.0)
@@ -222,4 +229,5 @@ def test_a_run_fills_its_seconds_and_its_rate_falls_to_their_end(shared, tmp_pat
     template = nerf_setup.state_shapes(nerf_setup.prepare(TINY, shared.scene))
     state = checkpoints.restore(RunFolder(tmp_path / "run").checkpoints, template).state
     assert float(state.run_length) == summary["planned_steps"]
+    assert float(state.sampler.run_length) == summary["planned_steps"]
     assert int(state.step) == summary["steps"]

@@ -108,14 +108,16 @@ def test_all_checkpoints_damaged_names_them(wreckage, shared, tmp_path):
         nerf_job.resume(str(folder), shared=shared)
 
 
-def test_interrupt_stops_at_a_group_and_resumes_exactly(wreckage, shared, tmp_path):
+@pytest.mark.parametrize("at", [8, 12, 16, 20, 24])
+def test_interrupt_stops_at_a_group_and_resumes_exactly(wreckage, shared, tmp_path, at):
+    """Also where an evaluation is due at the end of the group."""
     reference, _ = wreckage
     folder = tmp_path / "run"
     write = RunLog.write
 
     def write_and_interrupt(self, step, values, *, group="train"):
         write(self, step, values, group=group)
-        if step == 12 and group == "train":
+        if step == at and group == "train":
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:

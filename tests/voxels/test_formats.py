@@ -186,7 +186,7 @@ def test_faces_are_wound_outwards(world):
     np.testing.assert_allclose(normals, expected[mesh.face], atol=1e-12)
 
 
-@pytest.mark.parametrize("ending", ["glb", "ply", "obj"])
+@pytest.mark.parametrize("ending", ["glb", "ply", "OBJ"])
 def test_trimesh_reads_back_area_bounds_and_volume(tmp_path, ending):
     trimesh = pytest.importorskip("trimesh")
     blocks = np.zeros((3, 2, 2), int)

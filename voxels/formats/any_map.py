@@ -36,6 +36,12 @@ def load_any_map(path: str | os.PathLike[str], palette: Palette) -> tuple[BlockM
         raise ValueError(f"{path}: {error}") from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raises ValueError unless the ending is that of a format maps are written in."""
+    if pathlib.Path(path).suffix.lower() not in WRITABLE:
+        raise ValueError(f"{path}: a map is written as one of {', '.join(WRITABLE)}")
+
+
 def save_any_map(path: str | os.PathLike[str], block_map: BlockMap, palette: Palette) -> None:
     """Writes a map in the format of its ending; meshes are merged faces with flat colours.
 
@@ -43,9 +49,8 @@ def save_any_map(path: str | os.PathLike[str], block_map: BlockMap, palette: Pal
       ValueError: another ending, or a map that the format cannot hold.
       ModuleNotFoundError: naming the package that writes the format.
     """
+    check_writable(path)
     ending = pathlib.Path(path).suffix.lower()
-    if ending not in WRITABLE:
-        raise ValueError(f"{path}: a map is written as one of {', '.join(WRITABLE)}")
     if ending == ".json":
         save_map(path, block_map)
     elif ending == ".vox":

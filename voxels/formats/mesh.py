@@ -39,9 +39,12 @@ def save_mesh(
     try:
         import trimesh
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("mesh files need trimesh: pip install trimesh") from error
+        raise ModuleNotFoundError(
+            "mesh files need trimesh: pip install 'hardlight[formats]'"
+        ) from error
     target = pathlib.Path(path)
-    if target.suffix not in _ENDINGS:
+    ending = target.suffix.lower()
+    if ending not in _ENDINGS:
         raise ValueError(f'a mesh file ends in one of {_ENDINGS}, got "{target.name}"')
     mesh = face_mesh(block_map, is_merged=is_merged)
     if not len(mesh.face):
@@ -56,5 +59,5 @@ def save_mesh(
         faces=triangles,
         vertex_colors=np.repeat(rgba.astype(np.uint8), 4, axis=0),
         process=False,
-    ).export(target)
+    ).export(target, file_type=ending[1:])
     return len(mesh.face)

@@ -185,5 +185,7 @@ def _nbtlib() -> Any:
     try:
         import nbtlib
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("schematics need nbtlib: pip install nbtlib") from error
+        raise ModuleNotFoundError(
+            "schematics need nbtlib: pip install 'hardlight[formats]'"
+        ) from error
     return nbtlib

@@ -4,7 +4,7 @@ Right for sparse worlds: work is 256 pixels per (cell, tile) pair, without any g
 and a cell's gradient is a sum over a tile's pixels, so the backward pass scatters once per pair.
 The exact ray and box test per pixel decides what a cell covers; the lists of `binning` only have
 to be large enough. When their capacity is too small the result is wrong and `num_pairs` says so:
-the caller runs again with room for it (`images.render_planned` does).
+the caller runs again with room for it (`planning.render_planned` does).
 Formulas are those of `ray_march`; layout is [cells of a block, pixels of a tile].
 """
 
