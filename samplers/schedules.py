@@ -45,7 +45,7 @@ def uniform_fraction(
     return 1.0 - (1.0 - floor) * focus
 
 
-def check_handback(handback_from: float | None, handback_over: float) -> None:
+def check_handback(handback_from: float | int | None, handback_over: float | int) -> None:
     """Raises ValueError unless the return begins within the run and has a length of 0 to 1."""
     if handback_from is not None:
         check_fraction("handback_from", handback_from, is_open_at_zero=True)
