@@ -185,14 +185,9 @@ def _compared(name: str) -> str:
     return "\n".join([cells.table(head, rows), "", *(clear or ["No verdict is beyond chance."])])
 
 
-def nerf_captures_table() -> str:
-    """The default against uniform draws on the other captures."""
-    return _compared("nerf_captures_cpu")
-
-
-def nerf_handback_table() -> str:
-    """The default with and without a return to uniform draws."""
-    return _compared("nerf_handback_cpu")
+def nerf_default_table() -> str:
+    """The default, the same without its return to uniform draws, and uniform draws."""
+    return _compared("nerf_default_cpu")
 
 
 def nerf_depth_table() -> str:
@@ -227,7 +222,6 @@ TABLES = {
     "nerf_samplers": nerf_samplers_table,
     "nerf_ablation": nerf_ablation_table,
     "nerf_weights": nerf_weights_table,
-    "nerf_captures": nerf_captures_table,
-    "nerf_handback": nerf_handback_table,
+    "nerf_default": nerf_default_table,
     "nerf_depth": nerf_depth_table,
 }

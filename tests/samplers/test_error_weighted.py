@@ -134,7 +134,7 @@ def test_weighted_gradient_is_unbiased(focus):
         ({"update_frequency": 0}, "update_frequency"),
         ({"warmup_steps": -1}, "warmup_steps"),
         ({"handback_from": 0.0}, "handback_from"),
-        ({"handback_from": 300}, "handback_from"),
+        ({"handback_from": 1.5}, "handback_from"),
         ({"handback_from": 0.5, "handback_over": -0.1}, "handback_over"),
     ],
 )
