@@ -151,6 +151,8 @@ def draw_sampler(
         )
         target = over(train.images[view], setup.background)
         how = "exact" if sampled.is_exact else "counted from draws"
+        if getattr(setup.sampler.config, "handback_from", None) is not None:
+            how += ", before the return to uniform draws"
         low, high = sampled.relative[view].min(), sampled.relative[view].max()
         parts = {
             "photo": (pictures.to_uint8(target), "picture"),

@@ -1,5 +1,6 @@
 """What a sampler looks at: how often each pixel of a view is drawn, relative to uniform."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,10 +27,13 @@ class Density(NamedTuple):
 
 
 def density(sampler: Sampler, state: Any, *, num_views: int, rows: int, cols: int) -> Density:
-    """Finds how often each pixel is drawn by a sampler in this state.
+    """Finds how often each pixel is drawn by a sampler that knows what this state knows.
 
-    Samplers without a finite set of pixels are drawn from many times, and the draws counted.
+    A return to uniform draws at the end of a run is left out: it would hide what was preferred
+    until then. Samplers without a finite set of pixels are drawn from many times, and the draws
+    counted.
     """
+    state = sampler.plan(state, math.inf)
     shape = (num_views, rows, cols)
     size = num_views * rows * cols
     if sampler.probabilities is not None:
@@ -68,7 +72,7 @@ def draw_facts(
     """Says in numbers how a run has drawn.
 
     Args:
-      sampled: at the end.
+      sampled: with what was known at the end.
       effective_rays: what the weights of single steps left of their rays, over the run.
       seen: pixels ever drawn, where the run tracked them.
     Returns:

@@ -8,11 +8,12 @@ import pytest
 
 from nerf import images
 from nerf.images import RenderedImage
+from samplers import Feedback, registry
 from scenes import metrics
 from scenes.cameras import make_cameras
 from scenes.rays import camera_rays
 from scenes.rotations import look_at
-from training import nerf_outputs, nerf_setup
+from training import nerf_outputs, nerf_setup, sampler_pictures
 from training.nerf_evaluation import Evaluator, lattice_cameras, over
 from training.nerf_outputs import error_concentration
 from training.run_folder import RunFolder
@@ -126,6 +127,19 @@ def test_depth_error_leaves_out_what_masks_hide(shared):
     )
     evaluator.render = lambda *_: rendered
     assert next(evaluator.every_view(None)).depth_rmse == pytest.approx(0.5)
+
+
+def test_a_return_to_uniform_draws_does_not_hide_what_was_preferred():
+    sizes = {"num_views": 1, "rows": 16, "cols": 16}
+    options = {"warmup_steps": 0, "decay": 0.0}
+    sampler = registry.make_ray_sampler("error_map", **sizes, batch_size=256, options=options)
+    state = sampler.plan(sampler.init(jax.random.key(0)), 4)
+    for step in range(4):
+        draw = sampler.sample(jax.random.key(step), state)
+        state = sampler.update(state, draw, Feedback(value=1.0 + 3.0 * (draw.items.row < 8)))
+    np.testing.assert_allclose(sampler.probabilities(state) * 256, 1.0, rtol=1e-5)
+    shown = sampler_pictures.density(sampler, state, **sizes).relative
+    assert shown[0, :8].min() > 1.3 > 0.7 > shown[0, 8:].max()
 
 
 def test_worst_pixels_hold_what_they_hold():
