@@ -27,7 +27,9 @@ FRAME = 1
 """The frame that is shown, of three in which the disc moves."""
 TILE = 4
 CAMERAS = 24
-FRAMES_PER_SECOND, SECONDS = 50, 20
+FRAMES_PER_SECOND = 50
+CLIPS = (12, 8)
+"""Seconds of each clip."""
 INK, ACCENT = "#33373d", "#e4572e"
 
 
@@ -48,9 +50,9 @@ def caption(name: str) -> str:
         "all along), and how often each place was drawn after a thousand steps of 1,024 pixels, "
         "as a multiple of uniform. Nothing is learned, so what the sampler would do next as "
         "errors fall cannot be seen here.",
-        "motion": "A clip of 20 seconds: the chance to fail in each (line) and the share of "
-        "starts there (bars) after 3,000 steps of 256 environments. Nobody learns, so the seconds "
-        "in which every pass fails count as impossible.",
+        "motion": "Clips of 12 and 8 seconds: the chance to fail in each second (line) and the "
+        "share of starts there (bars) after 3,000 steps of 256 environments. Nobody learns, so "
+        "the second in which every pass fails counts as impossible.",
         "views": "24 cameras: their loss (line, the same all along) and the share of draws (bars) "
         "in 300 steps of four.",
         "points": "4,096 rays from 1 to 6 with a depth known to be 3.0 +- 0.25: where 32 points "
@@ -121,44 +123,53 @@ def _scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _motion(name: str) -> Figure:
     from motion import starts
 
-    frames = FRAMES_PER_SECOND * SECONDS
-    rate = np.full(SECONDS, 0.05)
-    rate[7:9], rate[14] = 0.5, 0.9999
+    seconds = sum(CLIPS)
+    rate = np.full(seconds, 0.05)
+    rate[7:9], rate[15] = 0.5, 0.9999
     sampler = starts.make_start_sampler(
-        name, clip_frames=(frames,), batch_size=256, frames_per_bin=FRAMES_PER_SECOND
+        name,
+        clip_frames=tuple(FRAMES_PER_SECOND * clip for clip in CLIPS),
+        batch_size=256,
+        frames_per_bin=FRAMES_PER_SECOND,
     )
-    share = _starts(sampler, starts.rows_of(name), frames, rate)
+    share = _starts(sampler, starts.rows_of(name), rate)
     figure, axis = plt.subplots(figsize=(9.0, 2.35), layout="constrained")
-    axis.bar(np.arange(SECONDS) + 0.5, share, width=0.85, color=ACCENT, label="share of starts")
-    axis.axhline(1 / SECONDS, color=INK, linewidth=0.7, linestyle=":", label="uniform")
-    axis.set(xlabel="second of the clip", xlim=(0, SECONDS), ylabel="share of starts")
+    axis.bar(np.arange(seconds) + 0.5, share, width=0.85, color=ACCENT, label="share of starts")
+    axis.axhline(1 / seconds, color=INK, linewidth=0.7, linestyle=":", label="uniform")
+    axis.axvline(CLIPS[0], color=INK, linewidth=0.7)
+    axis.set(xlabel="second, clip after clip", xlim=(0, seconds), ylabel="share of starts")
+    axis.set_xticks(range(0, seconds + 1, 4))
     other = axis.twinx()
-    other.stairs(rate, np.arange(SECONDS + 1), color=INK, label="chance to fail")
+    other.stairs(rate, np.arange(seconds + 1), color=INK, label="chance to fail")
     other.set(ylim=(0, 1.05), ylabel="chance to fail")
     _legend(figure, axis, other)
     return figure
 
 
-def _starts(sampler: Sampler, rows: Any, frames: int, rate: np.ndarray) -> np.ndarray:
+def _starts(sampler: Sampler, rows: Any, rate: np.ndarray) -> np.ndarray:
     """Share of the starts of each second at the end."""
     from motion.starts import count_outcomes
 
     hazard = jnp.asarray(-np.expm1(np.log1p(-rate) / FRAMES_PER_SECOND), jnp.float32)
+    begins = jnp.asarray(np.cumsum((0, *CLIPS[:-1])), jnp.int32)
+    lengths = jnp.asarray(CLIPS, jnp.int32) * FRAMES_PER_SECOND
 
     def step(walk: Any, key: Any) -> tuple[Any, None]:
         state, here, start = walk
         key_fail, key_start = jax.random.split(key)
-        failed = (
-            jax.random.uniform(key_fail, here.frame.shape) < hazard[here.frame // FRAMES_PER_SECOND]
-        )
-        is_over = failed | (here.frame + 1 >= frames)
+        second = begins[here.clip] + here.frame // FRAMES_PER_SECOND
+        failed = jax.random.uniform(key_fail, here.frame.shape) < hazard[second]
+        is_over = failed | (here.frame + 1 >= lengths[here.clip])
         state = count_outcomes(
             sampler, rows, state, here=here, start=start, failed=failed, is_over=is_over
         )
         drawn = sampler.sample(key_start, state).items
-        frame = jnp.where(is_over, drawn.frame, here.frame + 1)
-        begun = jnp.where(is_over, drawn.frame, start.frame)
-        return (state, MotionTime(here.clip, frame), MotionTime(here.clip, begun)), None
+        later = MotionTime(here.clip, here.frame + 1)
+        here, start = (
+            jax.tree.map(lambda new, old: jnp.where(is_over, new, old), drawn, other)
+            for other in (later, start)
+        )
+        return (state, here, start), None
 
     state = sampler.init(jax.random.key(0))
     first = sampler.sample(jax.random.key(1), state).items
@@ -167,12 +178,13 @@ def _starts(sampler: Sampler, rows: Any, frames: int, rate: np.ndarray) -> np.nd
     assert sampler.probabilities is not None
     probs = np.asarray(sampler.probabilities(walk[0]))
     layout = walk[0].layout
-    share = np.zeros(SECONDS)
-    every = jnp.arange(frames, dtype=jnp.int32)
-    place = np.asarray(bin_of(layout, MotionTime(jnp.zeros_like(every), every)))
-    each = probs[place] / np.asarray(layout.num_frames)[place]
-    np.add.at(share, np.arange(frames) // FRAMES_PER_SECOND, each)
-    return share
+    share = []
+    for clip, seconds in enumerate(CLIPS):
+        frame = jnp.arange(seconds * FRAMES_PER_SECOND, dtype=jnp.int32)
+        place = np.asarray(bin_of(layout, MotionTime(jnp.full_like(frame, clip), frame)))
+        each = probs[place] / np.asarray(layout.num_frames)[place]
+        share.append(each.reshape(seconds, FRAMES_PER_SECOND).sum(axis=1))
+    return np.concatenate(share)
 
 
 def _views(name: str) -> Figure:

@@ -59,6 +59,8 @@ class RayBatches:
       posed: the images. Pixels their masks leave out are never drawn.
       sampler: name of a ray sampler whose pixels do not move; see `samplers.registry`.
       options: settings of the sampler that differ from its defaults.
+      num_batches: how many will be drawn, for samplers that end otherwise than they begin, as
+        error_map does with uniform draws; None: nobody knows, and they go on as they are.
     Raises:
       ValueError: for unknown samplers or options, and for samplers that need gradients.
     """
@@ -71,6 +73,7 @@ class RayBatches:
         rays_per_batch: int = 4096,
         seed: int = 0,
         options: Mapping[str, object] | None = None,
+        num_batches: int | None = None,
     ):
         self._sampler = registry.make_ray_sampler(
             sampler,
@@ -89,6 +92,8 @@ class RayBatches:
             raise ValueError(f"{sampler} needs {', '.join(needs)}, which images do not have")
         data = [self._pixels.images[..., :3]] if needs else []
         self._state = self._sampler.init(jax.random.fold_in(key, 0), *data, mask=self._pixels.masks)
+        if num_batches is not None:
+            self._state = self._sampler.plan(self._state, num_batches)
         self._draw = jax.jit(self._make_batch)
         self._learn = jax.jit(self._sampler.update)
         self._count = 0

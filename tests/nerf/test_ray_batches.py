@@ -1,3 +1,5 @@
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +41,22 @@ def test_pixels_with_errors_come_up_more_often_and_weights_undo_it(scene):
     batch = next(batches)
     weights = np.asarray(batch.weights, np.float64)
     np.testing.assert_allclose(weights * chances[np.asarray(batch.index)], 1.0, rtol=1e-3)
+
+
+def test_batches_are_uniform_at_the_end_of_a_training_whose_length_is_known(scene):
+    options = {"warmup_steps": 0, "handback_over": 0.0}
+    for length, is_uniform in ((None, False), (8, True)):
+        batches = RayBatches(
+            scene.train,
+            sampler="error_map",
+            rays_per_batch=64,
+            options=options,
+            num_batches=length,
+        )
+        for batch in itertools.islice(batches, 6):
+            batches.update_error_map(jnp.where(batch.index % 1024 < 256, 4.0, 1.0))
+        chances = np.asarray(next(batches).draw.probs)
+        assert (np.ptp(chances) < 1e-6 * chances.mean()) == is_uniform
 
 
 def test_errors_may_come_from_pytorch(batches):
