@@ -49,11 +49,6 @@ def page(name: str) -> str:
     )
 
 
-def explained_names() -> set[str]:
-    """Names that the guide explains in a paragraph of their own."""
-    return {name for lead, _ in _paragraphs() for name in _names(lead)}
-
-
 def _caption(name: str) -> str:
     import sampler_pictures
 
@@ -63,7 +58,8 @@ def _caption(name: str) -> str:
 def _explained(name: str) -> str:
     """What the guide says of it; of the sampler it is a preset of where it has no words for it."""
     config = registry.ENTRIES[name].config
-    found = [text for lead, text in _paragraphs() if name in _names(lead) or f"`{name}`" in lead]
+    found = [text for lead, text in _paragraphs() if name in _names(lead)]
+    found = found or [text for lead, text in _paragraphs() if f"`{name}`" in lead][:1]
     if not found:
         base = next(other for other, entry in registry.ENTRIES.items() if entry.config is config)
         found = [text for lead, text in _paragraphs() if base in _names(lead)]

@@ -3,6 +3,7 @@
 A page is made for every public module and for every registered sampler, so none can be forgotten.
 """
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import sampler_pages
 import sampler_pictures
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from samplers import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("samplers", "scenes", "nerf", "voxels", "motion", "training")
-_BESIDE_THE_DOCUMENTS = re.compile(r"\[([^\]]+)\]\((?:\.\./[^)]*|CONTRIBUTING\.md|LICENSE)\)")
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#]+)[^)]*\)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -60,9 +62,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Turns links to files beside the documents into plain words."""
-    return _BESIDE_THE_DOCUMENTS.sub(r"\1", markdown)
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def kept(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, match[2]))
+        is_beside = target.startswith("..") or target in ("CONTRIBUTING.md", "LICENSE")
+        return match[1] if is_beside else match[0]
+
+    return _LINK.sub(kept, markdown)
 
 
 def _modules(room: str) -> list[str]:
