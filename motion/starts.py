@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from samplers import registry
-from samplers.base import Draw, Feedback, Sampler
-from samplers.motion_bins import MotionTime
+from samplers import draws, registry
+from samplers.base import Draw, Feedback, Sampler, multiply_high
+from samplers.motion_bins import MotionTime, bin_of
 
 DEFAULT = "failure_bins"
 MANUAL = "manual"
-_BY_EPISODE = ("motion_bins_proposal", "textop")
-_SIZES = ("clip_frames", "batch_size", "frames_per_bin", "horizon_frames")
+_BY_EPISODE = ("beyondmimic_paper", "motion_bins_proposal", "textop")
+_SIZES = ("clip_frames", "batch_size", "frames_per_bin", "horizon_frames", "end_margin")
 
 
 def names() -> tuple[str, ...]:
@@ -35,14 +35,16 @@ def make_start_sampler(
     batch_size: int,
     frames_per_bin: float | int,
     horizon_frames: int | None = None,
+    end_margin: int = 0,
     options: Mapping[str, object] | None = None,
 ) -> Sampler:
     """Makes a sampler of starts by name.
 
     Args:
-      clip_frames: frames of each clip that may be started in.
+      clip_frames: frames of each clip.
       batch_size: environments.
       horizon_frames: control steps after which episodes end; None: at the end of their clip.
+      end_margin: frames at the end of a clip in which nothing starts.
       options: settings that differ from the sampler's own.
     Raises:
       ValueError: for an unknown name or setting, listing the known ones.
@@ -58,6 +60,7 @@ def make_start_sampler(
         "batch_size": batch_size,
         "frames_per_bin": float(frames_per_bin),
         "horizon_frames": None if horizon_frames is None else float(horizon_frames),
+        "end_margin": end_margin,
     }
     known = ("from", "to") if name == MANUAL else ()
     if name in ("uniform", MANUAL):
@@ -68,30 +71,50 @@ def make_start_sampler(
     return registry.make_sampler(name, {**given, **sizes})
 
 
+class FixedStarts(Sampler):
+    """A sampler whose starts are given by hand: nothing overrules them, and nothing moves them."""
+
+
 def with_fixed_starts(
-    sampler: Sampler, control_rate: float, options: Mapping[str, object]
-) -> Sampler:
-    """Overrules a sampler by hand: starts only in the bins that reach into a stretch of time.
+    sampler: Sampler,
+    control_rate: float,
+    options: Mapping[str, object],
+    weights: Sequence[float] | None = None,
+) -> FixedStarts:
+    """Overrules a sampler by hand: starts only in a stretch of time, each frame of it alike.
 
     Args:
-      options: "from" and "to" in seconds of every clip, 0 and its end by default; a bin is as
-        likely as it has frames in between. Within a bin all frames are.
+      options: "from" and "to" in seconds of every clip, 0 and its end by default.
+      weights: how much a frame of each clip counts; None: the same.
     Raises:
       ValueError: when no clip has frames there.
     """
     low, high = _seconds(options, "from", 0.0), _seconds(options, "to", np.inf)
-    layout = sampler.init(jax.random.key(0)).layout
-    first, count = np.asarray(layout.first_frame), np.asarray(layout.num_frames)
-    begin = np.maximum(first, low * control_rate)
-    inside = np.maximum(np.minimum(first + count, high * control_rate) - begin, 0.0)
-    if not inside.sum() > 0:
+    config, layout = sampler.config, sampler.init(jax.random.key(0)).layout
+    lengths = np.maximum(np.asarray(config.clip_frames) - config.end_margin, 1)
+    begin = np.minimum(np.ceil(low * control_rate), lengths).astype(np.int32)
+    count = np.minimum(np.ceil(high * control_rate), lengths).astype(np.int32) - begin
+    count = np.maximum(count, 0)
+    if not count.sum() > 0:
         raise ValueError(f"no clip can be started between {low:g} and {high:g} s")
-    probs = jnp.asarray(inside / inside.sum(), jnp.float32)
+    weighted = count * np.asarray([1.0] * len(count) if weights is None else weights)
+    per_clip = jnp.asarray(weighted / weighted.sum(), jnp.float32)
+    clip, first = np.asarray(layout.clip), np.asarray(layout.first_frame)
+    inside = np.minimum(first + np.asarray(layout.num_frames), (begin + count)[clip])
+    inside = np.maximum(inside - np.maximum(first, begin[clip]), 0)
+    per_bin = weighted[clip] * inside / np.maximum(count, 1)[clip]
+    probs = jnp.asarray(per_bin / per_bin.sum(), jnp.float32)
 
     def sample(key: Key[Array, ""], state: Any) -> Draw:
-        return sampler.sample(key, state._replace(override=probs))
+        key_clip, key_frame = jax.random.split(key)
+        drawn = draws.draw_items(key_clip, per_clip, config.batch_size)
+        words = jax.random.bits(key_frame, (config.batch_size,), jnp.uint32)
+        inside = multiply_high(words, jnp.asarray(count, jnp.uint32)[drawn]).astype(jnp.int32)
+        items = MotionTime(drawn, jnp.asarray(begin)[drawn] + inside)
+        return Draw(items, probs[bin_of(state.layout, items)], jnp.ones(config.batch_size))
 
-    return dataclasses.replace(sampler, sample=sample, probabilities=lambda state: probs)
+    fields = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
+    return FixedStarts(**{**fields, "sample": sample, "probabilities": lambda state: probs})
 
 
 def _seconds(options: Mapping[str, object], name: str, otherwise: float) -> float:

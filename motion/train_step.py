@@ -24,7 +24,7 @@ from . import ppo
 from .clips import ClipBank
 from .env import Env, EnvState, Observation, StepOutput
 from .ppo import Action, Learner, PpoConfig, Rollout
-from .starts import count_outcomes
+from .starts import FixedStarts, count_outcomes
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -72,7 +72,7 @@ class _Step(NamedTuple):
 def init_state(
     config: TrainConfig, env: Env, sampler: Sampler, key: Key[Array, ""], bank: ClipBank
 ) -> TrainState:
-    """The state before the first iteration; starts are uniform."""
+    """The state before the first iteration; starts are uniform, or as given by hand."""
     keys = jax.random.split(key, 4)
     state = sampler.init(keys[0])
     starts = uniform_starts(sampler, keys[1], state)
@@ -88,7 +88,10 @@ def init_state(
 
 
 def uniform_starts(sampler: Sampler, key: Key[Array, ""], state: Any) -> MotionTime:
-    """Draws starts by nothing but chance, over the bins that may be started in."""
+    """Draws starts by nothing but chance, over the bins that may be started in; where starts are
+    given by hand, these."""
+    if isinstance(sampler, FixedStarts):
+        return sampler.sample(key, state).items
     even = dataclasses.replace(sampler.config, uniform_fraction=1.0, is_length_weighted=False)
     return failure_bins.sample(even, key, state).items
 

@@ -82,6 +82,8 @@ class FailureBinsConfig:
       impossible_rate: failure rate above which the guard looks at a bin.
       trend_decay: decay of the slow average.
       look_back_frames: starts are moved back by up to this many frames, within the clip.
+      end_margin: frames at the end of every clip in which nothing starts; the first of a clip is
+        always among those that may be started in.
       is_edge_map: pick frames by floor((s + U) / S * (T - 1)), as published.
       correction: exponent of the weights; 0 leaves the preference.
       axis_name: mapped axis over which counts are summed; None: one device.
@@ -116,6 +118,7 @@ class FailureBinsConfig:
     impossible_rate: float = 0.9
     trend_decay: float = 0.999
     look_back_frames: int = 0
+    end_margin: int = 0
     is_edge_map: bool = False
     correction: float = 0.0
     axis_name: str | None = None
@@ -127,7 +130,7 @@ class FailureBinsConfig:
             check_fraction(name, getattr(self, name))
         for name in ("correction", "trend_decay"):
             check_fraction(name, getattr(self, name))
-        for name in ("prior_exposure", "prior_ratio", "exponent", "look_back_frames"):
+        for name in ("prior_exposure", "prior_ratio", "exponent", "look_back_frames", "end_margin"):
             check_at_least(name, getattr(self, name), 0)
         for name in ("cap", "rate_cap", "horizon_frames"):
             if getattr(self, name) is not None:
@@ -181,12 +184,13 @@ def init(
     num_bins = layout.clip.shape[0]
     if valid is not None:
         check_mask(valid, num_bins)
+    is_open = layout.first_frame < _startable(config, layout)[layout.clip]
     # a buffer of its own for each field, so that the state can be donated
     return FailureBinsState(
         failures=jnp.zeros(num_bins, jnp.float32),
         exposure=jnp.zeros(num_bins, jnp.float32),
         trend=jnp.zeros(num_bins, jnp.float32),
-        valid=jnp.ones(num_bins, bool) if valid is None else valid,
+        valid=is_open if valid is None else valid & is_open,
         override=jnp.zeros(num_bins, jnp.float32),
         layout=layout,
         step=jnp.zeros((), jnp.int32),
@@ -253,18 +257,22 @@ def sample(config: FailureBinsConfig, key: Key[Array, ""], state: FailureBinsSta
     words = jax.random.bits(key_frame, (2, config.batch_size), jnp.uint32)
     layout = state.layout
     clip = layout.clip[index]
+    last = layout.first_frame[index] + layout.num_frames[index] - 1
+    if config.end_margin:
+        last = jnp.minimum(last, _startable(config, layout)[clip] - 1)
     if config.is_edge_map:
         inside = (words[0] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
         place = (index - layout.first_bin_of[clip] + inside) / layout.num_bins_of[clip]
         frame = jnp.floor(place * (layout.frames_of[clip] - 1)).astype(jnp.int32)
     else:
-        length = layout.num_frames[index].astype(jnp.uint32)
+        length = (last - layout.first_frame[index] + 1).astype(jnp.uint32)
         frame = layout.first_frame[index] + multiply_high(words[0], length).astype(jnp.int32)
     if config.look_back_frames:
         back = multiply_high(words[1], jnp.uint32(config.look_back_frames))
         frame = jnp.maximum(frame - back.astype(jnp.int32), 0)
     is_allowed = state.valid[bin_of(layout, MotionTime(clip, frame))]
-    last = layout.first_frame[index] + layout.num_frames[index] - 1
+    if config.end_margin:
+        is_allowed = is_allowed & (frame < _startable(config, layout)[clip])
     frame = jnp.where(is_allowed, frame, jnp.clip(frame, layout.first_frame[index], last))
     drawn = probs[index]
     weights = corrections.importance_weights(drawn, probs.shape[0], exponent=config.correction)
@@ -325,6 +333,11 @@ def with_override(state: FailureBinsState, probs: Float[Array, " bins"] | None) 
 def make(config: FailureBinsConfig) -> Sampler[FailureBinsState]:
     """Binds the config."""
     return bind(config, init, sample, update, probabilities)
+
+
+def _startable(config: FailureBinsConfig, layout: BinLayout) -> Int[Array, " clips"]:
+    """Gives how many frames of each clip may be started in, from its first on."""
+    return jnp.maximum(layout.frames_of - config.end_margin, 1)
 
 
 def _failures_over_exposure(

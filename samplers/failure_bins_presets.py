@@ -2,7 +2,8 @@
 
 * `beyondmimic_released`: moving average of failure counts by the bin of the failure, an additive
   prior in place of a floor (its uniform share shrinks as failures grow), kernel of one bin.
-* `beyondmimic_paper`: the same counts, a kernel of three bins, a true floor of 10 %.
+* `beyondmimic_paper`: failures over episodes by starting bin, both moving averages, a kernel of
+  three bins, a true floor of 10 %.
 * `motion_bins_proposal`: total failures over total episodes by starting bin, smoothed by 0.1, a
   kernel of five bins cut off at the end, a floor of 10 %.
 * `sonic`: (1 + F) / (1 + N) without forgetting, rates clipped at 50 times their mean, a floor of
@@ -31,11 +32,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "beyondmimic_paper": {
         "bin_rule": "floor_plus_one",
-        "statistic": "counts",
+        "statistic": "rate",
         "decay": 0.999,
         "gain": 0.001,
         "is_per_environment": False,
         "is_probability": False,
+        "is_exposure_in_passes": False,
+        "prior_failures": 0.0,
+        "prior_exposure": 1e-9,
         "kernel_size": 3,
         "kernel_decay": 0.8,
         "kernel_edge": "replicate",

@@ -267,7 +267,7 @@ ENTRIES: dict[str, Entry] = {
         ),
         Entry(
             name="beyondmimic_paper",
-            summary="failure counts, look-back of three bins, true floor",
+            summary="failures over episodes by start, look-back of three bins, true floor",
             kind="motion",
             config=failure_bins.FailureBinsConfig,
             make=failure_bins.make,

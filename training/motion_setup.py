@@ -166,21 +166,22 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | Non
     calm = job.env.calm()
     evaluation_env = make_env(loaded.robot, calm, num_envs=job.loop.num_starts, physics=job.physics)
     rate = loaded.robot.control_rate
-    margin = round(_LAST_STARTS * rate)
     sampler = starts.make_start_sampler(
         job.sampler.name,
-        clip_frames=tuple(max(length - margin, 1) for length in loaded.lengths),
+        clip_frames=loaded.lengths,
         batch_size=job.num_envs,
         frames_per_bin=job.bin_seconds * rate,
         horizon_frames=job.env.episode_steps(rate),
+        end_margin=round(_LAST_STARTS * rate),
         options=job.sampler.as_dict(),
     )
     if mesh is not None:
         counted = dataclasses.replace(sampler.config, axis_name=axis.name)
         sampler = failure_bins.make(counted)
     if job.sampler.name == starts.MANUAL:
-        sampler = starts.with_fixed_starts(sampler, rate, job.sampler.as_dict())
-    if len(set(loaded.weights)) > 1:
+        options = job.sampler.as_dict()
+        sampler = starts.with_fixed_starts(sampler, rate, options, loaded.weights)
+    elif len(set(loaded.weights)) > 1:
         sampler = starts.with_clip_weights(sampler, loaded.weights)
     init_key, run_key = jax.random.split(jax.random.key(job.seed))
     return Setup(job, loaded, env, evaluation_env, sampler, init_key, run_key, mesh)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from .block_map import BlockMap, exposed_faces, make_map
 
@@ -205,12 +205,20 @@ def binary_entropy(logits: Float[Array, "*cells"]) -> Float[Array, "*cells"]:
 
 
 def active_cells(
-    occupancy_logits: Float[Array, "x y z"], capacity: int, *, threshold: float = 0.0
+    occupancy_logits: Float[Array, "x y z"],
+    capacity: int,
+    *,
+    threshold: float = 0.0,
+    kept: Bool[Array, "x y z"] | bool = False,
 ) -> ActiveCells:
     """Lists cells with occupancy above a threshold that are not walled in.
 
     A cell is walled in when all six neighbours let through less than 1e-6 (the outside lets
-    everything through); leaving it out changes no pixel by more. What found no room: `num_dropped`.
+    everything through); where these hide what they should, leaving it out changes no pixel by more.
+    What found no room: `num_dropped`.
+
+    Args:
+      kept: cells to list although they are walled in, as around an eye inside the walls.
     """
     occupancy = jax.nn.sigmoid(occupancy_logits)
     opaque = jnp.pad(jax.nn.sigmoid(-occupancy_logits) < _OPAQUE, 1)
@@ -221,7 +229,7 @@ def active_cells(
             index = [inner, inner, inner]
             index[axis] = side
             is_walled &= opaque[tuple(index)]
-    is_listed = (occupancy > threshold) & ~is_walled
+    is_listed = (occupancy > threshold) & (~is_walled | kept)
     (flat,) = jnp.nonzero(is_listed.reshape(-1), size=capacity, fill_value=occupancy.size)
     num_dropped = jnp.maximum(jnp.sum(is_listed) - capacity, 0)
     return ActiveCells(flat.astype(jnp.int32), num_dropped.astype(jnp.int32))

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scenes.cameras import make_cameras
+from scenes.rotations import look_at
 from voxels.gradient_report import cell_visibility, gradient_report
 from voxels.grid import InitialLogits, grid_from_map, temper, uniform_grid
 from voxels.palette import daylight, lit_colors, terrain_palette
@@ -55,6 +57,31 @@ def test_views_in_a_batch_are_the_views_alone_on_every_kind_of_device():
             one = draw(CONFIG, logits, probs, view)
             np.testing.assert_allclose(batch.color[view], one.color, atol=2e-6)
             np.testing.assert_allclose(batch.normal[view], one.normal, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"near": 2.0}, {"is_eye_cell_skipped": True}, {"alpha": "beer"}]
+)
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_walls_hide_what_they_hide_in_both_backends(change, is_inside):
+    """Cells inside solid ground may be left out only where their walls are between them and the
+    eye, and hide whatever crosses them."""
+    logits = jnp.full((9, 9, 9), 20.0)
+    kinds = jnp.eye(LIT.shape[0])
+    probs = jnp.broadcast_to(kinds[0], (9, 9, 9, len(kinds))).at[4, 4, 4].set(kinds[3])
+    if not is_inside:  # a plus, whose middle is walled in
+        logits, arms = jnp.full((9, 9, 9), -20.0), np.eye(3, dtype=int)
+        for offset in (np.zeros(3, int), *arms, *-arms):
+            logits = logits.at[tuple(4 + offset)].set(20.0)
+    place = np.array([0.3, 4.6, 0.2]) if is_inside else np.array([6.0, 8.0, 7.0])
+    pose = look_at(place, np.array([0.0, 4.5, 0.0]), np.array([0.0, 1.0, 0.0]))
+    cameras = make_cameras(pose[None], np.array([30.0, 30.0]), np.array([20.0, 16.0]))
+    march = RenderConfig(rows=32, cols=40, shape=(9, 9, 9), **change)
+    splat = dataclasses.replace(march, backend="splat", max_cells=729, max_pairs=8192)
+    one, other = (render(config, logits, probs, LIT, SKY, cameras, 0) for config in (march, splat))
+    assert int(other.overflow) == 0
+    np.testing.assert_allclose(other.color, one.color, atol=2e-5)
+    np.testing.assert_allclose(other.distance, one.distance, rtol=1e-4, atol=1e-4)
 
 
 def test_sub_pixel_rays_average_to_the_pixel():

@@ -5,21 +5,22 @@ undone when `has_distortion` says there is some. Distances are metres along the 
 """
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from scenes.cameras import Cameras, select
 from scenes.rays import view_rays
 
 from ..block_map import origin
-from ..grid import active_cells
+from ..grid import ActiveCells, active_cells
 from . import numba_march
 from .binning import Frame
-from .crossings import AlphaMode, Composite, inverse_direction
+from .crossings import AlphaMode, Composite, eye_cell, inverse_direction
 from .first_hit import HitConfig, composite_hard
 from .ray_march import MarchConfig, composite_march
 from .splat import SplatConfig, composite_splat
@@ -151,6 +152,29 @@ def is_on_cpu(config: RenderConfig) -> bool:
     return (config.device or jax.default_backend()) == "cpu"
 
 
+def listed_cells(
+    config: RenderConfig,
+    occupancy_logits: Float[Array, "x y z"],
+    eye: Float[Array, " 3"],
+    capacity: int,
+) -> ActiveCells:
+    """Lists the cells that splatting draws for an eye, in the grid's own units.
+
+    Walled-in cells are left out, but not those near the eye, whose walls may be behind it, before
+    `near` or skipped; and none under `beer`, where rays pass the corners of any wall.
+    """
+    if config.alpha == "beer":
+        kept: Bool[Array, "x y z"] | bool = True
+    else:
+        reach = math.ceil(config.near / config.scale) + 1
+        away = [
+            jnp.abs(jnp.arange(size) - here) <= reach
+            for size, here in zip(config.shape, eye_cell(eye), strict=True)
+        ]
+        kept = away[0][:, None, None] & away[1][None, :, None] & away[2][None, None, :]
+    return active_cells(occupancy_logits, capacity, threshold=config.empty_below, kept=kept)
+
+
 def render(
     config: RenderConfig,
     occupancy_logits: Float[Array, "x y z"],
@@ -251,7 +275,7 @@ def composite(
             stop=stop,
             is_eye_cell_skipped=config.is_eye_cell_skipped,
         )
-        listed = active_cells(occupancy_logits, config.max_cells, threshold=config.empty_below)
+        listed = listed_cells(config, occupancy_logits, rays.eye, config.max_cells)
         splat: Any = composite_splat(
             splat_config,
             listed.flat,

@@ -17,9 +17,8 @@ from jaxtyping import Array, Float, Int
 
 from scenes.cameras import Cameras
 
-from ..grid import active_cells
 from . import numba_march
-from .images import GridRays, Image, RenderConfig, grid_rays, is_on_cpu, render
+from .images import GridRays, Image, RenderConfig, grid_rays, is_on_cpu, listed_cells, render
 from .splat import SplatConfig, count_pairs
 
 # nanoseconds, forward and backward on one CPU core: per cell a ray meets, per pixel of a pair
@@ -54,7 +53,7 @@ def plan(
     if config.has_distortion or not is_on_cpu(config):
         return dataclasses.replace(config, backend=march, max_cells=0, max_pairs=0)
     logits = jnp.asarray(occupancy_logits)
-    listed = int(active_cells(logits, 1, threshold=config.empty_below).num_dropped) + 1
+    listed = max(int(_num_listed(config, logits, cameras, view)) for view in views)
     pixels = config.rows * config.cols * config.samples**2
     march_cost = _MARCH_STEP[march] * pixels * sum(config.shape) / 4
     # a listed cell that is on screen needs at least one pair
@@ -112,9 +111,15 @@ def _render(config, occupancy_logits, probs, lit, sky, cameras, view) -> Image:
     return render(config, occupancy_logits, probs, lit, sky, cameras, view)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _num_listed(config: RenderConfig, logits, cameras, view) -> Array:
+    eye = grid_rays(config, cameras, view).eye
+    return listed_cells(config, logits, eye, 1).num_dropped + 1
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _count(config: RenderConfig, max_cells: int, logits, cameras, view) -> Array:
     rays: GridRays = grid_rays(config, cameras, view)
-    listed = active_cells(logits, max_cells, threshold=config.empty_below)
+    listed = listed_cells(config, logits, rays.eye, max_cells)
     splat_config = SplatConfig(shape=config.shape, max_pairs=1, near=config.near / config.scale)
     return count_pairs(splat_config, listed.flat, rays.eye, rays.frame, rays.directions)
