@@ -209,12 +209,44 @@ def make_step(setup: Setup) -> Any:
 
 
 def fingerprint(loaded: LoadedMotion) -> dict[str, Any]:
-    """Sizes and a checksum, to tell whether a resumed run sees the same robot and motions."""
-    checksum = zlib.crc32(np.asarray(loaded.bank.qpos).tobytes())
-    masses = np.ascontiguousarray(loaded.robot.model.body_mass)
-    return {
+    """Sizes and checksums, to tell whether a resumed run sees the same robot and motions."""
+    found = {
         "robot": loaded.robot.name,
         "clips": [clip.name for clip in loaded.clips],
+        "weights": list(loaded.weights),
+        "splits": list(loaded.splits),
         "frames": list(loaded.lengths),
-        "crc32": zlib.crc32(masses.tobytes(), checksum),
+        "crc32": zlib.crc32(np.asarray(loaded.bank.qpos).tobytes()),
+        "crc32_of_the_robot": _checksum_of(loaded.robot),
     }
+    if loaded.held_out is not None:
+        found["held_out"] = fingerprint(loaded.held_out)
+    return found
+
+
+def _checksum_of(robot: Robot) -> int:
+    """Of all that makes it move as it does."""
+    model, checksum = robot.model, 0
+    parts = [getattr(model, name) for name in _OF_THE_ROBOT]
+    values = (getattr(robot, field.name) for field in dataclasses.fields(robot))
+    parts += [value for value in values if isinstance(value, np.ndarray)]
+    for part in parts:
+        checksum = zlib.crc32(np.ascontiguousarray(part).tobytes(), checksum)
+    return checksum
+
+
+_OF_THE_ROBOT = (
+    "body_mass",
+    "body_inertia",
+    "body_ipos",
+    "body_pos",
+    "body_quat",
+    "geom_size",
+    "geom_pos",
+    "jnt_range",
+    "dof_armature",
+    "dof_damping",
+    "actuator_gainprm",
+    "actuator_biasprm",
+    "actuator_forcerange",
+)

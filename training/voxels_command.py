@@ -1,6 +1,7 @@
 """`hardlight voxels`: the flags, and what they ask for."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import tyro
@@ -102,6 +103,11 @@ class VoxelsCommand:
                 raise ValueError(f"a resumed run goes on as it was started; drop {others}")
         if self.cameras is not None and self.map is None:
             self._check_pictures_alone()
+        if self.cameras is not None and (self.views is not None or self.size is not None):
+            raise ValueError("--views and --size are for pictures made here; --cameras has its own")
+        fixed = [name for name in ("shape", "scale") if _sets(self.set_, f"world.{name}")]
+        if self.map is not None and fixed:
+            raise ValueError(f"world.{fixed[0]} follows from --map {self.map}")
         has_source = self.map is not None or self.cameras is not None
         if self.palette is not None and (not has_source or self.guidance == "tiny"):
             raise ValueError(
@@ -118,7 +124,11 @@ class VoxelsCommand:
     def _check_pictures_alone(self) -> None:
         if self.guidance not in (None, "target", "mixture"):
             raise ValueError(f"{self.guidance} shapes a --map; pictures alone guide by target")
-        if not any(name.startswith("world.shape=") for name in self.set_):
+        if not _sets(self.set_, "world.shape"):
             raise ValueError(
                 "--cameras without --map needs the size of the world: --set world.shape=[X,Y,Z]"
             )
+
+
+def _sets(assignments: Sequence[str], name: str) -> bool:
+    return any(word.partition("=")[0] == name for word in assignments)

@@ -27,7 +27,7 @@ class WorldSource:
     shape: tuple[int, int, int] = (16, 16, 16)
     """Cells of a world that no map gives."""
     scale: float = 1.0
-    """Side in metres of the cells of a world that only pictures show."""
+    """Side in metres of the cells of a world that no map gives."""
     num_views: int = 8
     size: int = 64
     """Side of the pictures in pixels, where no file says it."""

@@ -72,9 +72,17 @@ class Evaluator:
         self, block_map: BlockMap, views: list[int]
     ) -> Float[np.ndarray, "views r c 3"]:
         """Pictures of a map from some views, in steps of 1 / 255 as a file would hold them."""
-        loaded, near = self.setup.loaded, self.setup.job.train.render.near
+        loaded, render = self.setup.loaded, self.setup.job.train.render
         shown = voxels_setup.render_map(
-            block_map, loaded.cameras, loaded.rows, loaded.cols, near, loaded.palette, views
+            block_map,
+            loaded.cameras,
+            loaded.rows,
+            loaded.cols,
+            render.near,
+            loaded.palette,
+            views,
+            samples=render.samples,
+            is_eye_cell_skipped=render.is_eye_cell_skipped,
         )
         return shown.astype(np.float32) / 255
 

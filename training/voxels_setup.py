@@ -51,6 +51,7 @@ class LoadedWorld(NamedTuple):
       pictures: one per camera: of the files, or rendered from the map.
       known: what the map is: the "hidden" goal, the "initial" start, or "none".
       notes: what a reader mended.
+      is_rendered: the pictures are not those of files, but made from the map.
     """
 
     block_map: BlockMap
@@ -60,6 +61,7 @@ class LoadedWorld(NamedTuple):
     near: float
     known: Literal["hidden", "initial", "none"]
     notes: tuple[str, ...]
+    is_rendered: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -113,7 +115,7 @@ def load(source: WorldSource) -> LoadedWorld:
         empty = np.zeros(source.shape, np.int16)
         block_map, config = make_map(empty, palette.names, source.scale), WorldConfig()
     elif source.map is None:
-        config = WorldConfig(shape=source.shape)
+        config = WorldConfig(shape=source.shape, scale=source.scale)
         block_map = make_world(config, source.seed)
     else:
         block_map, repairs = load_any_map(source.map, palette)
@@ -123,7 +125,7 @@ def load(source: WorldSource) -> LoadedWorld:
         config = WorldConfig(
             shape=(max(x, 4), max(y, 4), max(z, 4)), scale=block_map.scale, num_houses=0
         )
-    near = 0.1
+    near, is_rendered = 0.1, True
     if source.cameras is None:
         cameras = orbit_cameras(config, source.num_views, source.size, source.size)
         pictures = render_map(block_map, cameras, source.size, source.size, near, palette)
@@ -132,6 +134,7 @@ def load(source: WorldSource) -> LoadedWorld:
         cameras, near = views.cameras, views.near
         if all(path is not None and path.is_file() for path in views.image_paths):
             pictures = _read_pictures(views.image_paths, views.rows, views.cols)
+            is_rendered = False
         elif source.map is None:
             raise ValueError(f"{source.cameras}: pictures are missing, and there is no map")
         else:
@@ -140,7 +143,9 @@ def load(source: WorldSource) -> LoadedWorld:
     known = "hidden" if source.start == "fog" else "initial"
     if source.map is None and source.cameras is not None:
         known = "none"
-    return LoadedWorld(block_map, palette, cameras, pictures, near, known, tuple(notes))
+    return LoadedWorld(
+        block_map, palette, cameras, pictures, near, known, tuple(notes), is_rendered
+    )
 
 
 def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
@@ -150,8 +155,29 @@ def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
       FileNotFoundError, ValueError: naming the file and field, the sampler or its option.
     """
     loaded = load(job.world) if loaded is None else loaded
-    if loaded.shape != job.train.render.shape:
-        raise ValueError(f"the map has {loaded.shape} cells, the run {job.train.render.shape}")
+    render_config = job.train.render
+    for name, given, known in (
+        ("shape", render_config.shape, loaded.shape),
+        ("scale", render_config.scale, loaded.scale),
+        ("rows", render_config.rows, loaded.rows),
+        ("cols", render_config.cols, loaded.cols),
+    ):
+        if given != known:
+            raise ValueError(
+                f"render.{name} follows from the world and its pictures: {known}, got {given}"
+            )
+    if loaded.is_rendered and (render_config.samples > 1 or render_config.is_eye_cell_skipped):
+        remade = render_map(
+            loaded.block_map,
+            loaded.cameras,
+            loaded.rows,
+            loaded.cols,
+            loaded.near,
+            loaded.palette,
+            samples=render_config.samples,
+            is_eye_cell_skipped=render_config.is_eye_cell_skipped,
+        )
+        loaded = loaded._replace(pictures=remade)
     names = loaded.palette.names
     wishes = job.wishes
     priors = make_priors(
@@ -275,12 +301,26 @@ def render_map(
     near: float,
     palette: Palette,
     views: Sequence[int] | None = None,
+    *,
+    samples: int = 1,
+    is_eye_cell_skipped: bool = False,
 ) -> UInt8[np.ndarray, "views rows cols 3"]:
-    """Exact pictures of a map from every camera, or from some."""
+    """Exact pictures of a map from every camera, or from some.
+
+    Args:
+      samples, is_eye_cell_skipped: as of `RenderConfig`.
+    """
     lit, sky = lighting(palette)
     x, y, z = block_map.materials.shape
     config = RenderConfig(
-        rows=rows, cols=cols, shape=(x, y, z), scale=block_map.scale, near=near, alpha="hard"
+        rows=rows,
+        cols=cols,
+        shape=(x, y, z),
+        scale=block_map.scale,
+        alpha="hard",
+        near=near,
+        samples=samples,
+        is_eye_cell_skipped=is_eye_cell_skipped,
     )
     sure = InitialLogits(occupancy=5.0, material=20.0)
     logits, probs = harden(grid_from_map(block_map, sure))

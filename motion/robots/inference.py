@@ -97,8 +97,9 @@ def _motor(spec: mujoco.MjSpec, joint: mujoco.MjsJoint) -> Motor:
             effort = _largest(actuator.forcerange) * gear
         is_servo = actuator.biastype == mujoco.mjtBias.mjBIAS_AFFINE and actuator.biasprm[1] < 0
         if is_servo:
-            stiffness = float(actuator.gainprm[0]) * gear
-            damping = -float(actuator.biasprm[2]) * gear + float(np.max(joint.damping))
+            # the length an actuator sees and the force it exerts are both multiplied by the gear
+            stiffness = float(actuator.gainprm[0]) * gear**2
+            damping = _servo_damping(spec, actuator) * gear**2 + float(np.max(joint.damping))
             if stiffness > 0:
                 return Motor(
                     stiffness=stiffness,
@@ -114,6 +115,21 @@ def _motor(spec: mujoco.MjSpec, joint: mujoco.MjsJoint) -> Motor:
         f"joint {joint.name} has neither a position actuator nor an armature, so its stiffness is "
         "unknown; give a description"
     )
+
+
+def _servo_damping(spec: mujoco.MjSpec, actuator: mujoco.MjsActuator) -> float:
+    """Damping of a position actuator; given as a ratio to the critical one, MuJoCo works it out."""
+    if actuator.biasprm[2] <= 0:
+        return -float(actuator.biasprm[2])
+    try:
+        model = spec.copy().compile()
+    except ValueError as error:
+        raise ValueError(
+            f"actuator {actuator.name or actuator.target} has a dampratio, and the file does not "
+            f"compile without its meshes ({error}); give kv, or a description"
+        ) from error
+    number = [other.target for other in spec.actuators].index(actuator.target)
+    return -float(model.actuator_biasprm[number][2])
 
 
 def _largest(limits: np.ndarray) -> float:

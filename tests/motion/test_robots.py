@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from motion.formats import mjcf
-from motion.formats.mjcf import load_robot
+from motion.formats.mjcf import load_robot, read_mjcf
 from motion.kinematics import clip_kinematics
 from motion.robots import Motor, build_robot, contacts, humanoid, humanoid_robot, tuned_motor
 from motion.tree_kinematics import bodies_at, tree_of
@@ -217,6 +217,22 @@ def test_any_file_is_described_by_what_it_says(tmp_path):
     np.testing.assert_allclose(robot.effort_limit, [7.0, 20.0, 20.0])
     np.testing.assert_allclose(robot.default_joint_position, [0.0, 0.2, -0.2])
     np.testing.assert_allclose(robot.upper[1:], np.pi / 3)
+
+
+def test_gains_behind_a_gear_and_ratios_of_damping_are_what_mujoco_makes_of_them(tmp_path):
+    actuators = (
+        '<position joint="waist" kp="30" kv="2" gear="3" forcerange="-7 7"/>'
+        '<position joint="left_leg" kp="30" dampratio="1" forcerange="-7 7"/>'
+        '<position joint="right_leg" kp="30" dampratio="0.5" gear="2" forcerange="-7 7"/>'
+    )
+    text = legged(actuators=actuators)
+    robot = load_robot(write(tmp_path, text))
+    np.testing.assert_allclose(robot.stiffness, [270.0, 30.0, 120.0])
+    model = read_mjcf(write(tmp_path, text)).compile()
+    gear, bias = model.actuator_gear[:, 0], model.actuator_biasprm[:, 2]
+    np.testing.assert_allclose(robot.damping, -bias * gear**2)
+    assert np.all(bias < 0)
+    np.testing.assert_allclose(robot.effort_limit, [21.0, 20.0, 20.0])
 
 
 def test_scenery_beside_the_robot_is_not_its_root(tmp_path):

@@ -152,6 +152,16 @@ def test_a_manifest_parts_what_is_trained_on_from_what_is_held_out(tmp_path):
     )
 
 
+def test_what_changes_a_run_changes_its_fingerprint(tiny):
+    found = motion_setup.load(MotionSource())
+    same = motion_setup.fingerprint(found)
+    assert motion_setup.fingerprint(motion_setup.load(MotionSource())) == same
+    robot = dataclasses.replace(found.robot, stiffness=2 * found.robot.stiffness)
+    new = loaded(tiny, (swaying_clip(tiny, name="new"),), "test")
+    for change in ({"weights": (1.0, 2.0)}, {"robot": robot}, {"held_out": new}):
+        assert motion_setup.fingerprint(found._replace(**change)) != same
+
+
 def test_a_run_stopped_while_it_compiled_has_its_first_point_once(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(motion_job, "_loop", interrupted_loop)

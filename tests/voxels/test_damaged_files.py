@@ -179,6 +179,54 @@ def test_a_vox_file_that_lies_about_lengths_is_refused(tmp_path, chunks, message
         load_vox(path)
 
 
+def _scene(*, hidden_node=False, hidden_layer=False, models=1):
+    """Two models; the second hangs on a node of layer 1 and is shown by a shape of `models`."""
+    model = _ONE_VOXEL[0], (b"XYZI", struct.pack("<i4B", 1, 0, 0, 0, 7))
+    about = struct.pack("<i", 1) + _words("_hidden", "1")
+    node = about if hidden_node else struct.pack("<i", 0)
+    shapes = b"".join(struct.pack("<2i", 1 - number, 0) for number in range(models))
+    return (
+        *_ONE_VOXEL,
+        *model,
+        (b"nTRN", struct.pack("<7i", 0, 0, 1, -1, -1, 1, 0)),
+        (b"nGRP", struct.pack("<5i", 1, 0, 2, 2, 4)),
+        (b"nTRN", struct.pack("<7i", 2, 0, 3, -1, 0, 1, 0)),
+        (b"nSHP", struct.pack("<5i", 3, 0, 1, 0, 0)),
+        (
+            b"nTRN",
+            struct.pack("<i", 4)
+            + node
+            + struct.pack("<4i", 5, -1, 1, 1)
+            + struct.pack("<i", 1)
+            + _words("_t", "1 0 0"),
+        ),
+        (b"nSHP", struct.pack("<3i", 5, 0, models) + shapes),
+        (b"LAYR", struct.pack("<i", 1) + (about if hidden_layer else struct.pack("<i", 0))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, [1, 7]),
+        ({"hidden_node": True}, [1]),
+        ({"hidden_layer": True}, [1]),
+        ({"models": 2}, [1, 7]),  # frames of an animation: the first is shown
+    ],
+)
+def test_what_magica_voxel_hides_is_not_read(tmp_path, options, shown):
+    path = tmp_path / "scene.vox"
+    path.write_bytes(_vox_file(*_scene(**options)))
+    assert load_vox(path).colors.ravel().tolist() == shown
+
+
+def test_models_that_nothing_places_are_refused(tmp_path):
+    path = tmp_path / "pack.vox"
+    path.write_bytes(_vox_file(*_ONE_VOXEL, *_ONE_VOXEL))
+    with pytest.raises(ValueError, match=r"pack\.vox: .*2 models, and nothing says where"):
+        load_vox(path)
+
+
 _ROOT = b"\x0a\x00\x00"
 
 

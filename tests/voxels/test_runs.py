@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import checkpoints, config_json, run_folder, voxels_job, voxels_setup
+from training import (
+    checkpoints,
+    config_json,
+    run_folder,
+    voxels_job,
+    voxels_options,
+    voxels_setup,
+)
 from training.export_command import ExportCommand
 from training.fault import FaultError
 from training.interrupts import StopRequest
@@ -51,6 +58,18 @@ def last_state(path):
     job = config_json.from_json(VoxelsJob, run_folder.read_json(folder.config)["config"], "here")
     shapes = voxels_setup.state_shapes(voxels_setup.prepare(job))
     return checkpoints.restore(folder.checkpoints, shapes)
+
+
+def test_pictures_made_here_are_made_as_they_are_looked_at():
+    """A world that is found to the last block has no export gap, whatever the rays per pixel."""
+    settings = ("world.shape=[5,5,5]", "world.scale=2", "render.samples=2")
+    job = voxels_options.build(VoxelsCommand(size=16, views=2, set_=settings))
+    setup = voxels_setup.prepare(job)
+    assert setup.loaded.scale == 2.0
+    shown = Evaluator(setup).map_pictures(setup.loaded.block_map, [0, 1])
+    np.testing.assert_array_equal(np.round(255 * shown), setup.loaded.pictures)
+    once = voxels_setup.load(job.world).pictures
+    assert np.any(once != setup.loaded.pictures)
 
 
 @pytest.mark.slow
@@ -239,12 +258,16 @@ def test_a_world_of_another_palette_is_wished_for_logged_and_exported(tmp_path):
     [
         ({"guidance": "tiny"}, "needs a prompt"),
         ({"guidance": "target", "prompt": "snow"}, "reads no prompt"),
-        ({"cameras": "metadata.json"}, "needs the size of the world"),
+        ({"cameras": "metadata.json", "size": None}, "needs the size of the world"),
         (
-            {"cameras": "metadata.json", "guidance": "tiny", "prompt": "snow"},
+            {"cameras": "metadata.json", "guidance": "tiny", "prompt": "snow", "size": None},
             "tiny shapes a --map",
         ),
         ({"palette": "palette.json"}, "belongs to a --map"),
+        ({"cameras": "metadata.json", "set_": ("world.shape=[4,4,4]",)}, "--views and --size are"),
+        ({"map": "world.vox", "set_": ("world.scale=2",)}, "world.scale follows from --map"),
+        ({"set_": ("render.rows=32",)}, "render.rows follows from .*16, got 32"),
+        ({"set_": ("render.scale=2",)}, "render.scale follows from .*1.0, got 2.0"),
         ({"map": "world.txt"}, r"ends in one of \.json, \.vox"),
         ({"want": ("Gold=0.5",)}, "no material 'Gold'"),
         ({"want": ("Grass=0.9", "Snow=0.4")}, "add up to 1.3"),

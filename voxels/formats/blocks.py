@@ -33,14 +33,14 @@ _WOODEN = (
     "bookshelf crafting_table chest barrel loom cartography_table fletching_table composter "
     "note_block jukebox hay_block"
 )
-_WHITE = "snow_block snow quartz_block white_concrete white_wool white_stained_glass glass"
+_WHITE = "snow_block quartz_block white_concrete white_wool white_stained_glass glass"
 _SANDY = "sand red_sand sandstone smooth_sandstone cut_sandstone sandstone_slab sandstone_stairs"
 _OPEN = (
     "air cave_air void_air torch wall_torch lantern soul_lantern ladder chain rail lever "
     "dandelion poppy lilac rose_bush peony sunflower grass short_grass tall_grass fern "
     "large_fern dead_bush vine lily_pad sugar_cane wheat carrots potatoes red_bed white_bed "
     "red_carpet white_carpet white_wall_banner white_stained_glass_pane glass_pane iron_bars "
-    "cobweb stone_button stone_pressure_plate redstone_wire"
+    "cobweb snow stone_button stone_pressure_plate redstone_wire"
 )
 
 

@@ -3,7 +3,8 @@
 The file is "VOX ", a version, and chunks (id, content bytes, children bytes). Z is up there:
 cell (x, y, z) of ours is (x, size_z - 1 - z, y) of theirs, which keeps the handedness.
 Palette entry i of the RGBA chunk is colour number i + 1. Scene graphs are read as far as they
-place models: nTRN translations add up, rotations other than none are refused.
+place models: nTRN translations add up, rotations other than none are refused, hidden nodes and
+layers left out.
 Source: the published MagicaVoxel file format, versions 150 and 200.
 """
 
@@ -12,7 +13,7 @@ import os
 import pathlib
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -111,7 +112,8 @@ def _parse(data: bytes) -> VoxScene:
     if 20 + size + children > len(data):
         raise ValueError("MAIN is cut short")
     sizes, models, palette = [], [], None
-    nodes: dict[int, tuple[str, list[int], np.ndarray]] = {}
+    nodes: dict[int, _Node] = {}
+    hidden_layers: set[int] = set()
     for name, content in _chunks(data, 20 + size, 20 + size + children):
         if name == b"SIZE":
             sizes.append(struct.unpack_from("<3i", content))
@@ -128,9 +130,17 @@ def _parse(data: bytes) -> VoxScene:
         elif name in (b"nTRN", b"nGRP", b"nSHP"):
             number, node = _node(name, content)
             nodes[number] = node
+        elif name == b"LAYR":
+            (number,) = struct.unpack_from("<i", content)
+            if _dictionary(content, 4)[0].get("_hidden") == "1":
+                hidden_layers.add(number)
     if not models or len(sizes) != len(models):
         raise ValueError(f"{len(models)} models with {len(sizes)} sizes")
-    placed = _placements(nodes) if nodes else [(0, np.array(sizes[0]) // 2)]
+    if not nodes and len(models) > 1:
+        raise ValueError(f"{len(models)} models, and nothing says where they are")
+    placed = _placements(nodes, hidden_layers) if nodes else [(0, np.array(sizes[0]) // 2)]
+    if not placed:
+        raise ValueError("every model is hidden")
     pieces = []
     for model, position in placed:
         if not 0 <= model < len(models):
@@ -151,20 +161,31 @@ def _parse(data: bytes) -> VoxScene:
     return VoxScene(np.ascontiguousarray(grid.transpose(0, 2, 1)[:, :, ::-1]), palette)
 
 
-def _node(name: bytes, content: bytes) -> tuple[int, tuple[str, list[int], np.ndarray]]:
-    """A node of the scene graph: its number, kind, children (or models) and translation."""
+class _Node(NamedTuple):
+    """A node of the scene graph; of an animated shape only the first model."""
+
+    kind: Literal["transform", "group", "shape"]
+    members: list[int]
+    shift: Int[np.ndarray, " 3"]
+    is_hidden: bool = False
+    layer: int = -1
+
+
+def _node(name: bytes, content: bytes) -> tuple[int, _Node]:
+    """A node of the scene graph and its number."""
     (number,) = struct.unpack_from("<i", content)
-    _, at = _dictionary(content, 4)
+    about, at = _dictionary(content, 4)
+    is_hidden = about.get("_hidden") == "1"
     shift = np.zeros(3, np.int64)
     if name == b"nTRN":
-        child, _, _, frames = struct.unpack_from("<4i", content, at)
+        child, _, layer, frames = struct.unpack_from("<4i", content, at)
         at += 16
         if frames:
             attributes, _ = _dictionary(content, at)
             shift = _shift(attributes.get("_t", "0 0 0"))
             if attributes.get("_r", "4") != "4":
                 raise ValueError("a model is rotated, which is not supported")
-        return number, ("transform", [child], shift)
+        return number, _Node("transform", [child], shift, is_hidden, layer)
     (count,) = struct.unpack_from("<i", content, at)
     at += 4
     members = []
@@ -173,7 +194,9 @@ def _node(name: bytes, content: bytes) -> tuple[int, tuple[str, list[int], np.nd
         at += 4
         if name == b"nSHP":
             _, at = _dictionary(content, at)
-    return number, ("group" if name == b"nGRP" else "shape", members, shift)
+    if name == b"nGRP":
+        return number, _Node("group", members, shift, is_hidden)
+    return number, _Node("shape", members[:1], shift, is_hidden)
 
 
 def _shift(text: str) -> Int[np.ndarray, " 3"]:
@@ -199,20 +222,20 @@ def _dictionary(content: bytes, at: int) -> tuple[dict[str, str], int]:
     return dict(zip(words[::2], words[1::2], strict=True)), at
 
 
-def _placements(
-    nodes: dict[int, tuple[str, list[int], np.ndarray]],
-) -> list[tuple[int, np.ndarray]]:
-    """(model, position of its centre) for every shape under node 0."""
+def _placements(nodes: dict[int, _Node], hidden_layers: set[int]) -> list[tuple[int, np.ndarray]]:
+    """(model, position of its centre) for every shape under node 0 that is shown."""
     found, todo, seen = [], [(0, np.zeros(3, np.int64))], 0
     while todo:
         number, shift = todo.pop()
         seen += 1
         if number not in nodes or seen > len(nodes) * 4 + 16:
             raise ValueError("the scene graph is broken")
-        kind, members, own = nodes[number]
-        for member in members:
-            if kind == "shape":
+        node = nodes[number]
+        if node.is_hidden or node.layer in hidden_layers:
+            continue
+        for member in node.members:
+            if node.kind == "shape":
                 found.append((member, shift))
             else:
-                todo.append((member, shift + own))
+                todo.append((member, shift + node.shift))
     return found

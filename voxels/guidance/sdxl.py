@@ -128,7 +128,8 @@ def _pull(
         "guide_level": jnp.asarray(float(levels.mean()) / len(pipeline.scheduler.alphas_cumprod)),
         "guide_bad": jnp.asarray(float((~is_finite).sum())),
     }
-    return Pull(jnp.from_dlpack(gradient), jnp.from_dlpack(size), metrics)
+    # through NumPy, so that they are not bound to the host's device and go where the state is
+    return Pull(jnp.asarray(gradient.numpy()), jnp.asarray(size.numpy()), metrics)
 
 
 def _levels(config: SdxlConfig, key: Key[Array, ""], count: int, progress: float) -> np.ndarray:
