@@ -51,9 +51,10 @@ class DepthConfig:
     shape: Literal["interval", "normal"] = "interval"
     """Guided samples fill depth +- width, or follow a normal distribution of that deviation."""
     width: float = 0.15
-    """Half width or deviation of the guided samples, scene units."""
+    """Half width or deviation of the guided samples, in units of the coordinate rays are marched
+    in (`spaces.coordinate`): scene units up to its knee, longer and longer ones beyond."""
     sigma: float = 0.02
-    """Uncertainty of the depth in the losses, scene units."""
+    """Uncertainty of the depth in the losses, in the same units."""
     soft: float = 0.0
     free_space: float = 0.0
     surface: float = 0.0

@@ -35,7 +35,7 @@ class OptimizerConfig:
                 "final_fraction must lie in (0, 1] and decay_start in [0, 1), "
                 f"got {self.final_fraction} and {self.decay_start}"
             )
-        for name in ("network_weight_decay", "table_decay"):
+        for name in ("warmup_steps", "network_weight_decay", "table_decay"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
@@ -43,11 +43,11 @@ class OptimizerConfig:
 def learning_rate(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     """Builds the rate over a run of `num_steps`: linear warm-up, flat, exponential fall."""
     peak, final = config.learning_rate, config.learning_rate * config.final_fraction
-    flat = max(1, int(num_steps * config.decay_start))
-    warmup = max(1, min(config.warmup_steps, flat))
+    warmup = min(config.warmup_steps, num_steps)
+    flat = max(warmup, int(num_steps * config.decay_start), 1)
     return optax.join_schedules(
         [
-            optax.linear_schedule(0.1 * peak, peak, warmup),
+            optax.linear_schedule(0.1 * peak if warmup else peak, peak, max(warmup, 1)),
             optax.constant_schedule(peak),
             optax.exponential_decay(peak, max(1, num_steps - flat), final / peak, end_value=final),
         ],

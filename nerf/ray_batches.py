@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from samplers import pixels as sampler_pixels
 from samplers import registry
-from samplers.base import Draw, Feedback
+from samplers.base import MAX_ITEMS, Draw, Feedback
 from scenes import backgrounds, posed_images
 from scenes.posed_images import PosedImages
 from scenes.rays import camera_rays
@@ -75,6 +75,11 @@ class RayBatches:
         options: Mapping[str, object] | None = None,
         num_batches: int | None = None,
     ):
+        if posed.num_views * posed.rows * posed.cols > MAX_ITEMS:
+            raise ValueError(
+                f"batches number their pixels: {posed.num_views} x {posed.rows} x {posed.cols} "
+                "are 2^31 or more"
+            )
         self._sampler = registry.make_ray_sampler(
             sampler,
             num_views=posed.num_views,

@@ -142,7 +142,8 @@ class StepMetrics(NamedTuple):
 
     loss: Float[Array, ""]
     mse: Float[Array, ""]
-    """Plain mean squared error of the kept rays, estimated for the mean over all pixels."""
+    """Plain mean squared error of the kept rays with the draw's weights: an estimate for the mean
+    over all pixels, except with samplers that leave their preference in the loss."""
     is_finite: Bool[Array, ""]
     kept_rays: Int[Array, ""]
     needed_samples: Int[Array, ""]
@@ -310,6 +311,9 @@ def train_step(
         if known is not None:
             by_depth = depth.loss(config.depth, render.weights, render.samples, known)
             informed = axis.sum(jnp.sum(known.mask & render.kept))
+            # rays through keypoints are no part of the draw
+            drawn_for = jnp.pad(draw.weights, (0, num_rays - num_drawn), constant_values=1.0)
+            by_depth = by_depth * jnp.roll(axis.own(drawn_for), turn)
             from_depth = jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(informed, 1)
             total = total + from_depth
         total = total + axis.once(view_corrections.penalty(config.corrections, params))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from .threefry import unrolled
 
@@ -161,8 +161,10 @@ def _check_rows(draw: Draw, feedback: Feedback) -> None:
         raise ValueError(f"feedback.grad must have {wanted[0]} rows, got {jnp.shape(grad)}")
 
 
-def check_mask(mask: Bool[Array, "..."], num_items: int) -> None:
-    """Raises ValueError unless there is one value per item and, where known, one True."""
+def check_mask(mask: Shaped[Array, "..."], num_items: int) -> None:
+    """Raises ValueError unless there is one truth value per item and, where known, one True."""
+    if mask.dtype != bool:
+        raise ValueError(f"the mask must hold true and false, got {mask.dtype}")
     if mask.size != num_items:
         raise ValueError(f"the mask must have {num_items} values, got {mask.size}")
     if not isinstance(mask, Tracer) and not bool(jnp.any(mask)):

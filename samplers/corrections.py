@@ -13,7 +13,7 @@ _TINY = 1e-37
 
 def importance_weights(
     probs: Float[Array, "*n"],
-    num_items: int | Int[Array, ""] | Float[Array, ""],
+    num_items: int | float | Int[Array, ""] | Float[Array, ""],
     *,
     exponent: float | int = 1.0,
 ) -> Float[Array, "*n"]:

@@ -94,9 +94,11 @@ def init(
     depth: Float[Array, " pixels"],
     sigma: Float[Array, " pixels"],
 ) -> DepthGuidedState:
-    """Stores the prior: depth along the unit ray, and its uncertainty in the same unit."""
+    """Stores the prior: depth along the unit ray, and its uncertainty in the same unit; an infinite
+    one means that nothing is known, one that is not a number `min_sigma`."""
     del config, key
-    return DepthGuidedState(depth=depth, sigma=sigma)
+    # copies, for the caller's own arrays would be donated with the state
+    return DepthGuidedState(depth=jnp.array(depth, copy=True), sigma=jnp.array(sigma, copy=True))
 
 
 def sample(
@@ -113,7 +115,7 @@ def sample(
     depth = state.depth[query.pixel][:, None]
     sigma = state.sigma[query.pixel][:, None]
     sigma = jnp.where(jnp.isfinite(sigma), jnp.maximum(sigma, config.min_sigma), config.min_sigma)
-    has_prior = jnp.isfinite(depth) & (depth > 0)
+    has_prior = jnp.isfinite(depth) & (depth > 0) & ~jnp.isposinf(state.sigma[query.pixel][:, None])
     safe_depth = jnp.where(has_prior, depth, near)
     low, high, mass = _range_of_prior(config, safe_depth, sigma, near, far)
     has_prior = has_prior & (mass >= config.min_mass)

@@ -190,7 +190,7 @@ def init(
         failures=jnp.zeros(num_bins, jnp.float32),
         exposure=jnp.zeros(num_bins, jnp.float32),
         trend=jnp.zeros(num_bins, jnp.float32),
-        valid=is_open if valid is None else valid & is_open,
+        valid=is_open if valid is None else valid & is_open,  # a new array either way
         override=jnp.zeros(num_bins, jnp.float32),
         layout=layout,
         step=jnp.zeros((), jnp.int32),
@@ -275,7 +275,8 @@ def sample(config: FailureBinsConfig, key: Key[Array, ""], state: FailureBinsSta
         is_allowed = is_allowed & (frame < _startable(config, layout)[clip])
     frame = jnp.where(is_allowed, frame, jnp.clip(frame, layout.first_frame[index], last))
     drawn = probs[index]
-    weights = corrections.importance_weights(drawn, probs.shape[0], exponent=config.correction)
+    num_valid = jnp.maximum(jnp.sum(state.valid), 1)
+    weights = corrections.importance_weights(drawn, num_valid, exponent=config.correction)
     return Draw(items=MotionTime(clip, frame), probs=drawn, weights=weights)
 
 

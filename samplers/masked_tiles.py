@@ -69,10 +69,10 @@ class MaskedTiles:
     allowed: AllowedPixels | None
 
     @property
-    def num_pixels(self) -> int | Float[Array, ""]:
-        """Pixels that may be drawn."""
+    def num_pixels(self) -> float | Float[Array, ""]:
+        """Pixels that may be drawn, perhaps more than an int32 can count."""
         if self.allowed is None:
-            return self.grid.num_pixels
+            return float(self.grid.num_pixels)
         return pyramid.total(self.allowed.counts)
 
     def is_allowed(self, pixels: PixelIndex) -> Bool[Array, " n"]:

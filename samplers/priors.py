@@ -56,7 +56,8 @@ def class_balance(
     """
     is_known = (labels >= 0) & (labels < num_classes)
     place = jnp.where(is_known, labels, num_classes)
-    counts = jnp.zeros(num_classes + 1, jnp.float32).at[place].add(1.0)
+    counts = jnp.zeros(num_classes + 1, jnp.int32).at[place].add(1)  # float32 stops at 2^24
+    counts = counts.astype(jnp.float32)
     present = (counts > 0) & (jnp.arange(num_classes + 1) < num_classes)
     rarest = jnp.min(jnp.where(present, counts, jnp.inf))
     share = jnp.where(present, rarest / jnp.maximum(counts, 1.0), 0.0)

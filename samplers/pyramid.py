@@ -51,12 +51,14 @@ class WeightPyramid(NamedTuple):
       sums: the levels above, root block first, each padded to whole blocks.
       num_items: how many leaves are real.
       maxima: the largest leaf below each node, laid out like `sums`; None: not kept.
+      writes: writes so far, which salt the rounding of coarse leaves; None: leaves are float32.
     """
 
     leaves: Shaped[Array, "blocks fan"]
     sums: Float[Array, " nodes"]
     num_items: Int[Array, ""]
     maxima: Float[Array, " nodes"] | None = None
+    writes: UInt32[Array, ""] | None = None
 
 
 def default_fan_out() -> int:
@@ -103,6 +105,7 @@ def build(
         levels_above(leaves, num_levels),
         jnp.asarray(weights.shape[0], jnp.int32),
         levels_above(leaves, num_levels, jnp.maximum) if has_maxima else None,
+        None if leaves.dtype == jnp.float32 else jnp.zeros((), jnp.uint32),
     )
 
 

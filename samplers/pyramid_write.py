@@ -14,7 +14,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from .codecs import decode, encode
 from .pyramid import (
@@ -78,7 +78,9 @@ def write(
     new = merged if blend_fn is None else blend_fn(old, merged)
     is_new = has_value & jnp.isfinite(new)
     new = jnp.where(is_new, clean_weights(new), old)
-    new = jnp.where(is_new, encode(new, leaves.dtype, index), encode(old, leaves.dtype))
+    new = jnp.where(
+        is_new, encode(new, leaves.dtype, index, pyramid.writes), encode(old, leaves.dtype)
+    )
     leaves = leaves.at[index].set(new, mode="promise_in_bounds", wrap_negative_indices=False)
     leaves = leaves.reshape(pyramid.leaves.shape)
     maxima = pyramid.maxima
@@ -86,6 +88,7 @@ def write(
         leaves=leaves,
         sums=_refresh(leaves, pyramid.sums, index, jnp.add),
         maxima=None if maxima is None else _refresh(leaves, maxima, index, jnp.maximum),
+        writes=_one_more(pyramid.writes),
     )
 
 
@@ -115,7 +118,7 @@ def sweep(
     is_due = (start + jnp.arange(count) >= position)[:, None] & (old > 0)
     place = (start + jnp.arange(count))[:, None] * fan + jnp.arange(fan)[None]
     new = clean_weights(jnp.where(is_due, change_fn(old, place), old))
-    new = jnp.where(is_due, encode(new, leaves.dtype, place), part)
+    new = jnp.where(is_due, encode(new, leaves.dtype, place, pyramid.writes), part)
     leaves = jax.lax.dynamic_update_slice(leaves, new, (start, jnp.zeros_like(start)))
     maxima = pyramid.maxima
     position = jnp.where(position + count >= leaves.shape[0], 0, position + count)
@@ -125,8 +128,13 @@ def sweep(
         maxima=None
         if maxima is None
         else _refresh_range(leaves, maxima, start, count, jnp.maximum),
+        writes=_one_more(pyramid.writes),
     )
     return swept, position
+
+
+def _one_more(writes: UInt32[Array, ""] | None) -> UInt32[Array, ""] | None:
+    return None if writes is None else writes + jnp.uint32(1)
 
 
 def _refresh_range(

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .base import check_fraction
+from .base import check_at_least, check_fraction
 
 
 def ramp(step: Int[Array, ""], *, start: int | float, length: int | float) -> Float[Array, ""]:
@@ -53,7 +53,12 @@ def check_handback(handback_from: float | int | None, handback_over: float | int
 
 
 def set_run_length(state: Any, num_steps: int | float) -> Any:
-    """Writes how many steps the run will have into a state that has a field for it."""
+    """Writes how many steps the run will have into a state that has a field for it.
+
+    Raises:
+      ValueError: unless there is at least one.
+    """
+    check_at_least("num_steps", num_steps, 1)
     return state._replace(run_length=jnp.full_like(state.run_length, num_steps))
 
 

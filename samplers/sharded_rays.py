@@ -10,6 +10,7 @@ Shares are fixed: a device does not draw more because its views are harder. Wher
 order that makes them alike, shuffle them first. `sharding` has the pyramid with exact global draws.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Key
 
-from .base import Draw, Feedback, Sampler
+from .base import Draw, Feedback, Sampler, check_items
 from .pixels import PixelCoord, PixelIndex
 from .registry import make_ray_sampler
 
@@ -58,6 +59,8 @@ def make_sharded_ray_sampler(
         batch_size=batch_size // count,
         options=options,
     )
+    if "num_items" in {field.name for field in dataclasses.fields(own.config)}:
+        check_items(num_views * rows * cols, batch_size)  # items are numbered over all devices
     split, same = PartitionSpec(axis), PartitionSpec()
 
     def moved(items: Any, sign: int) -> Any:

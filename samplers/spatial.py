@@ -39,6 +39,8 @@ from .scores import MeanLoss
 from .tiles import TileGrid
 
 PRIORS = ("none", "edges", "change")
+_LEAST_SCORE = 1e-6
+"""Of a tile without loss; with a weight of 0 it would look forbidden, and stay so for ever."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,6 +186,7 @@ def init(
         if mask is not None:
             strength = jnp.where(mask.reshape(strength.shape), strength, 0.0)
         per_tile = grid.mean_inside(strength).reshape(-1) * grid.areas()
+        per_tile = jnp.where(tiles.areas() > 0, per_tile, 0.0)  # patches leave partial tiles out
         prior = pyramid.build(jnp.where(jnp.any(per_tile > 0), per_tile, tiles.areas()))
     return SpatialState(
         weights=pyramid.build(tiles.areas() / float(grid.tile**2)),
@@ -255,7 +258,8 @@ def update(
 
     def blend(old: Float[Array, " n"], new: Float[Array, " n"]) -> Float[Array, " n"]:
         score = scores.power_inverse(old / area, config.focus)
-        return area * scores.moving_average(score, new, config.decay) ** config.focus
+        score = scores.moving_average(score, new, config.decay)
+        return area * jnp.maximum(score, _LEAST_SCORE) ** config.focus
 
     weights, position = state.weights, state.position
     if config.focus > 0:

@@ -117,7 +117,7 @@ def init(
         score=jnp.ones(n, jnp.float32),
         visits=jnp.zeros(n, jnp.int32),
         last=jnp.zeros(n, jnp.int32),
-        centres=centres,
+        centres=jnp.array(centres, copy=True),  # the caller's own may be donated with the state
         mean=scores.init_mean_loss(),
         step=jnp.zeros((), jnp.int32),
     )

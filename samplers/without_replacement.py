@@ -18,7 +18,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from .base import check_key
-from .pyramid import WeightPyramid, build, draw, level_offsets, take, total
+from .pyramid import MIN_WEIGHT, WeightPyramid, build, draw, level_offsets, take, total
 
 _NONE = -1e30
 
@@ -113,10 +113,14 @@ def choice(
     if not isinstance(weights, Tracer):
         if not bool(jnp.all(jnp.isfinite(weights) & (weights >= 0))):
             raise ValueError("weights must be finite and not negative")
-        num_positive = int(jnp.sum(weights > 0))
+        least = MIN_WEIGHT * float(jnp.max(weights))
+        num_positive = int(jnp.sum((weights > 0) & (weights >= least)))
         if num_positive < (1 if replace else n):
             needed = 1 if replace else n
-            raise ValueError(f"needs {needed} positive weights, got {num_positive}")
+            raise ValueError(
+                f"needs {needed} positive weights, at least {MIN_WEIGHT:g} of the largest, "
+                f"got {num_positive}"
+            )
     largest = jnp.max(jnp.where(jnp.isfinite(weights), weights, 0.0))
     pyramid = build(weights / jnp.where(largest > 0, largest, 1.0))
     if replace:

@@ -250,6 +250,9 @@ def validate(posed: PosedImages, source: str) -> PosedImages:
         if extra is not None:
             demand(extra.shape == shape[:3], field, f"must be {shape[:3]}, got {extra.shape}")
     if posed.masks is not None:
+        demand(
+            posed.masks.dtype == bool, "masks", f"must be true or false, got {posed.masks.dtype}"
+        )
         demand(posed.masks.any(), "masks", "leave no pixel to use")
     if posed.depth is not None:
         demand(not np.any(posed.depth <= 0), "depth", "must be positive or NaN")

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from nerf import train_step
-from nerf.optimizer import OptimizerConfig, decay_tables, make_optimizer
+from nerf.optimizer import OptimizerConfig, decay_tables, learning_rate, make_optimizer
 from nerf.view_corrections import CorrectionConfig
 
 from .conftest import TINY
@@ -86,3 +86,14 @@ def test_a_field_learns_with_smaller_tables(data, sampler, run_key):
 def test_rates_that_cannot_train_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         OptimizerConfig(**wrong)
+
+
+def test_the_warm_up_is_as_long_as_asked():
+    peak = OptimizerConfig().learning_rate
+    long = learning_rate(OptimizerConfig(decay_start=0.0, warmup_steps=100), 2000)
+    np.testing.assert_allclose([long(0), long(50), long(100)], [0.1 * peak, 0.55 * peak, peak])
+    assert float(long(101)) < peak
+    none = learning_rate(OptimizerConfig(warmup_steps=0), 2000)
+    np.testing.assert_allclose([none(0), none(1)], peak)
+    with pytest.raises(ValueError, match="warmup_steps must not be negative"):
+        OptimizerConfig(warmup_steps=-1)

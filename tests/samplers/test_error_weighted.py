@@ -62,6 +62,13 @@ def test_sampling_is_handed_back_to_uniform_once_the_length_of_the_run_is_known(
             np.testing.assert_array_equal(probs, unplanned)
 
 
+@pytest.mark.parametrize("length", [0, -5, float("nan")])
+def test_a_run_has_at_least_one_step(length):
+    sampler = error_weighted.make(config())
+    with pytest.raises(ValueError, match="num_steps must be at least 1"):
+        sampler.plan(sampler.init(jax.random.key(0)), length)
+
+
 def test_weights_are_bounded_by_one_over_the_floor():
     losses = np.zeros(N, np.float32)
     losses[3] = 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samplers import epochs, masked_tiles, soft_mining, spatial, stratified
-from samplers.base import Feedback
+from samplers.base import Feedback, check_mask
 from samplers.masked_tiles import MaskedTiles
 from samplers.pixels import index_from_pixels, pixel_indices
 from samplers.registry import make_ray_sampler
@@ -41,6 +41,42 @@ def test_area_counts_the_allowed_pixels(tiles):
     np.testing.assert_array_equal(tiles.area(jnp.arange(GRID.num_tiles)), count)
     assert int(tiles.num_pixels) == mask.sum()
     np.testing.assert_array_equal(tiles.to_pixels(jnp.ones(GRID.num_tiles)), mask)
+
+
+def test_patches_with_a_prior_leave_out_tiles_that_a_mask_cuts():
+    """The prior once knew single pixels where patches know whole tiles."""
+    images = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 3)).astype(np.uint8)
+    mask = np.ones((1, 8, 8), bool)
+    mask[0, 0, 0] = False
+    options = {"tile": 4, "patch": True, "prior": "edges", "prior_fraction": 0.5, "warmup_steps": 0}
+    sampler = make_ray_sampler(
+        "spatial", num_views=1, rows=8, cols=8, batch_size=512, options=options
+    )
+    state = sampler.init(jax.random.key(0), jnp.asarray(images), mask=jnp.asarray(mask))
+    probs = np.asarray(sampler.probabilities(state))
+    np.testing.assert_allclose(probs.sum(), 1.0, rtol=1e-5)
+    assert np.all(probs[0, :4, :4] == 0)
+    draw = sampler.sample(jax.random.key(1), state)
+    assert np.all((np.asarray(draw.items.row) >= 4) | (np.asarray(draw.items.col) >= 4))
+
+
+def test_masks_hold_true_and_false():
+    """Bytes of a picture, 0 and 255, would count each pixel 255 times."""
+    with pytest.raises(ValueError, match="true and false, got uint8"):
+        check_mask(jnp.full((2, 10, 13), 255, jnp.uint8), 260)
+
+
+@pytest.mark.parametrize("name", ["spatial", "multi_scale", "mixed", "top_k"])
+def test_tiles_may_hold_more_pixels_than_an_int32_counts(name):
+    sizes = {"num_views": 600, "rows": 2048, "cols": 2048, "batch_size": 64}
+    options = {"tile": 128, "warmup_steps": 0}
+    sampler = make_ray_sampler(name, **sizes, options=options)
+    state = jax.jit(sampler.init)(jax.random.key(0))
+    draw = jax.jit(sampler.sample)(jax.random.key(1), state)
+    assert np.all(np.asarray(draw.items.view) < 600)
+    if name != "top_k":
+        np.testing.assert_allclose(draw.probs, 1 / (600 * 2048**2), rtol=1e-3)
+        np.testing.assert_allclose(draw.weights, 1.0, rtol=1e-3)
 
 
 def test_pixels_inside_are_the_allowed_ones_and_equally_likely(tiles):

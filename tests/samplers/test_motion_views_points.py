@@ -336,3 +336,37 @@ def test_rendered_depth_moves_the_prior_when_asked():
 def test_impossible_point_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         DepthGuidedConfig(**{"num_samples": 4, **settings})
+
+
+def test_weights_of_starts_are_relative_to_the_bins_that_may_be_started_in():
+    sampler = make_sampler(
+        "failure_bins", {"clip_frames": (200,), "batch_size": 64, "correction": 1.0}
+    )
+    valid = jnp.array([True, True, False, False])
+    draw = sampler.sample(jax.random.key(1), sampler.init(jax.random.key(0), valid))
+    np.testing.assert_allclose(draw.weights, 1.0, rtol=1e-5)
+
+
+def test_a_depth_of_which_nothing_is_known_guides_nothing():
+    sampler = make_sampler("depth_guided", {"num_samples": 16})
+    state = sampler.init(jax.random.key(0), jnp.full(4, 4.0), jnp.full(4, jnp.inf))
+    query = RayQuery(jnp.arange(4, dtype=jnp.int32), jnp.full(4, 2.0), jnp.full(4, 6.0))
+    draw = sampler.sample(jax.random.key(1), state, query)
+    np.testing.assert_allclose(draw.probs, 0.25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["views_farthest", "depth_guided", "failure_bins"])
+def test_what_the_caller_gives_is_not_donated_with_the_state(name):
+    given = {
+        "views_farthest": [jnp.zeros((70, 3))],
+        "depth_guided": [jnp.ones(4), jnp.ones(4)],
+        "failure_bins": [jnp.ones(13, bool)],
+    }[name]
+    sizes = {
+        "views_farthest": {"num_views": 70, "batch_size": 4},
+        "depth_guided": {"num_samples": 4},
+        "failure_bins": {"clip_frames": (650,), "batch_size": 4},
+    }[name]
+    state = make_sampler(name, sizes).init(jax.random.key(0), *given)
+    jax.jit(lambda state: jax.tree.map(lambda leaf: leaf, state), donate_argnums=0)(state)
+    assert not any(array.is_deleted() for array in given)

@@ -41,6 +41,30 @@ def test_compact_leaves_are_close_and_zero_stays_zero(leaf_format, step, weights
 
 
 @pytest.mark.parametrize("leaf_format", ["bfloat16", "uint8"])
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_averages_in_compact_leaves_do_not_stall(leaf_format, is_swept):
+    """A value that was rounded back once was rounded back for ever."""
+    tree = pyramid.build(jnp.full(64, 2.0), leaf_format=leaf_format)
+    index = jnp.arange(64, dtype=jnp.int32)
+
+    def towards_one(old, _):
+        return 0.99 * old + 0.01
+
+    def step(carry, _):
+        tree, position = carry
+        if is_swept:
+            return pyramid_write.sweep(tree, position, 64, towards_one), None
+        return (
+            pyramid_write.write(tree, index, jnp.ones(64), blend_fn=towards_one),
+            position,
+        ), None
+
+    start = (tree, jnp.zeros((), jnp.int32))
+    (tree, _), _ = jax.jit(lambda start: jax.lax.scan(step, start, length=1500))(start)
+    np.testing.assert_allclose(np.mean(pyramid.leaf_weights(tree, 64)), 1.0, atol=0.03)
+
+
+@pytest.mark.parametrize("leaf_format", ["bfloat16", "uint8"])
 def test_stochastic_rounding_is_right_on_average(leaf_format):
     dtype = codecs.leaf_dtype(leaf_format)
     index = jnp.arange(20000, dtype=jnp.int32)

@@ -162,6 +162,29 @@ def test_spatial_forgets_towards_average():
     assert sampler.config.forget_steps is None
 
 
+def test_a_tile_that_once_had_no_loss_is_average_again_when_nobody_has_looked_for_long():
+    sampler = make_ray_sampler(
+        "spatial",
+        num_views=1,
+        rows=8,
+        cols=8,
+        batch_size=64,
+        options={"tile": 4, "decay": 0.0, "focus": 2.0, "forget_steps": 10, "warmup_steps": 0},
+    )
+    state = sampler.init(jax.random.key(0))
+    for number in range(3):
+        draw = sampler.sample(jax.random.key(number), state)
+        is_dark = (draw.items.row < 4) & (draw.items.col < 4)
+        state = sampler.update(state, draw, Feedback(value=jnp.where(is_dark, 0.0, 1.0)))
+    before = np.asarray(spatial.tile_scores(sampler.config, state))[0]
+    assert before[0, 0] < 0.2
+    draw = sampler.sample(jax.random.key(9), state)
+    nothing = Feedback(value=jnp.zeros(64), valid=jnp.zeros(64, bool))
+    for _ in range(200):
+        state = sampler.update(state, draw, nothing)
+    np.testing.assert_allclose(spatial.tile_scores(sampler.config, state), 1.0, rtol=0.05)
+
+
 def test_progressive_goes_from_uniform_to_focused():
     for steps, is_uniform in ((5, True), (60, False)):
         sampler, state, _ = train("progressive", hot_corner(), steps=steps, ramp_steps=40)
