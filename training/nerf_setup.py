@@ -19,9 +19,10 @@ from jaxtyping import Array, Bool, Float, Key, UInt8
 from nerf import train_step
 from nerf.spaces import SceneBounds
 from nerf.train_step import NerfConfig, StepMetrics, TrainData, TrainState
-from samplers import registry
+from samplers import masked_tiles, registry
 from samplers.base import Sampler
 from samplers.device_axis import axis_of
+from samplers.spatial import SpatialConfig
 from scenes import posed_images
 from scenes.backgrounds import plain_color
 from scenes.loading import load_scene
@@ -75,6 +76,10 @@ def prepare(job: NerfJob, scene: SplitImages | None = None, mesh: Mesh | None = 
         batch_size=job.train.rays_per_step,
         options=job.sampler.as_dict(),
     )
+    tiles = sampler.config
+    if isinstance(tiles, SpatialConfig) and tiles.patch and train.masks is not None:
+        # the first state is made in a compiled program, which could not say so
+        masked_tiles.allow_whole(tiles.grid, jnp.asarray(train.masks))
     init_key, run_key = jax.random.split(jax.random.key(job.seed))
     return Setup(
         job=job,
