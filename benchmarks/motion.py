@@ -8,8 +8,9 @@
 Parts:
 
     steps   control steps per second of the environment (physics, observations, rewards, ends,
-            new starts) against the bare engine doing the same substeps: `mujoco.batch`, or a scan
-            of vmapped `mjx.step`. `overhead` is the extra share of time.
+            new starts) against the bare engine doing the same substeps: `mujoco.batch`, timed
+            inside the environment, or a scan of vmapped `mjx.step`. `overhead` is the extra share
+            of time.
     peer    the same for a public environment on MJX, brax's humanoid; not part of `all`.
     train   one iteration of PPO whole, and its parts one after the other: acting and drawing
             starts, environment, counting outcomes for the sampler, learning.
@@ -65,9 +66,6 @@ def rate_of(step: Any, num_envs: int) -> float:
 def steps_on_c(robot_name: str, num_envs: int) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
-    import mujoco
-    import numpy as np
-    from mujoco.batch import Batch
 
     robot, bank, env, starts = prepare(robot_name, num_envs, "c")
     key, action = jax.random.key(1), jnp.zeros((num_envs, robot.num_joints))
@@ -75,29 +73,35 @@ def steps_on_c(robot_name: str, num_envs: int) -> dict[str, float]:
     state = env.reset(bank, key, starts)
     state, _ = env.step(bank, state, action, starts, key)
     compile_seconds = time.perf_counter() - began
+    engine: Any = env.physics
+    engine._batch = watched = _Watched(engine._batch)
     box = [state, 0]
 
     def step() -> None:
         box[1] += 1
         box[0], _ = env.step(bank, box[0], action, starts, jax.random.fold_in(key, box[1]))
 
+    step()
+    watched.seconds, watched.calls = 0.0, 0
     ours = rate_of(step, num_envs)
-    batch = Batch(robot.model, num_envs, 0, persistent=True)
-    rows = np.asarray(bank.clip_start[starts.clip] + starts.frame)
-    qpos, qvel = np.asarray(bank.qpos)[rows], np.asarray(bank.qvel)[rows]
-    stage = int(mujoco.mjtStage.mjSTAGE_VEL)
-    control = np.asarray(bank.qpos)[rows, 7:]
-    count = [0]
+    bare = num_envs * watched.calls / watched.seconds
+    return {"env": ours, "bare": bare, "overhead": bare / ours - 1, "compile": compile_seconds}
 
-    def bare() -> None:
-        if count[0] % 25 == 0:  # as often as episodes begin anew, so that robots stand as ours do
-            batch.bind("qpos")[:], batch.bind("qvel")[:] = qpos, qvel
-        count[0] += 1
-        batch.bind("ctrl")[:] = control
-        batch.step(nstep=robot.num_substeps, stage=stage)
 
-    peer = rate_of(bare, num_envs)
-    return {"env": ours, "bare": peer, "overhead": peer / ours - 1, "compile": compile_seconds}
+class _Watched:
+    """MuJoCo's batch with a stop watch on its steps: the same robots in the same states."""
+
+    def __init__(self, batch: Any):
+        self._batch, self.seconds, self.calls = batch, 0.0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batch, name)
+
+    def step(self, **options: Any) -> None:
+        began = time.perf_counter()
+        self._batch.step(**options)
+        self.seconds += time.perf_counter() - began
+        self.calls += 1
 
 
 def against_bare(
