@@ -7,7 +7,9 @@ step on older events are void.
 
 import json
 import math
+import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ class RunLog:
     """
 
     def __init__(self, folder: RunFolder | None, *, resumed_at: int | None = None):
-        from tensorboardX import SummaryWriter
+        # not its SummaryWriter, whose thread dies of a full disk and leaves the run waiting for it
+        from tensorboardX.event_file_writer import EventsWriter
 
         self._file = self._events = None
         if folder is None:
@@ -30,11 +33,9 @@ class RunLog:
         if resumed_at is not None:
             keep_rows(folder.metrics, last_step=resumed_at)
         self._file = folder.metrics.open("a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(folder.path),
-            purge_step=None if resumed_at is None else resumed_at + 1,
-            write_to_disk=True,
-        )
+        self._events = EventsWriter(str(folder.path / "events"), f".{os.getpid()}")
+        if resumed_at is not None:
+            self._void_from(resumed_at + 1)
 
     def write(self, step: int, values: Mapping[str, float | int], *, group: str = "train") -> None:
         """Adds one row; numbers that are not finite become null.
@@ -45,16 +46,36 @@ class RunLog:
         if self._file is None or self._events is None:
             return
         row: dict[str, Any] = {"kind": group, "step": step}
+        known: dict[str, float | int] = {}
         for name, value in values.items():
             is_number = isinstance(value, int) or math.isfinite(value)
             row[name] = value if is_number else None
             if is_number:
-                self._events.add_scalar(f"{group}/{name}", value, step)
+                known[f"{group}/{name}"] = value
         try:
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
+            self._add_scalars(step, known)
         except OSError as error:
             raise OSError(f"{self._file.name} could not be written: {error.strerror}") from error
+
+    def _add_scalars(self, step: int, values: Mapping[str, float | int]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        assert self._events is not None
+        parts = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=parts))
+        self._events.write_event(event)
+        self._events.flush()
+
+    def _void_from(self, step: int) -> None:
+        """Tells TensorBoard that events of this step and later ones in older files do not count."""
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        assert self._events is not None
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(wall_time=time.time(), step=step, session_log=start))
 
     def close(self) -> None:
         """Closes both files.

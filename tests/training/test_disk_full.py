@@ -56,7 +56,7 @@ def _hardlight(*words):
     """Runs a command; its exit code and what it said of errors."""
     command = [sys.executable, "-m", "training.cli", *map(str, words)]
     wide = os.environ | {"COLUMNS": "1000"}
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=wide)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=wide)
     return ended.returncode, " ".join(ended.stderr.split())
 
 

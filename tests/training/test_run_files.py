@@ -1,6 +1,7 @@
 """Run folders and the log: whole files or none, and rows that can be cut back."""
 
 import json
+import struct
 
 import pytest
 
@@ -98,4 +99,47 @@ def test_a_log_that_cannot_be_closed_does_not_hide_what_went_wrong_before(tmp_pa
 
         with pytest.raises(OSError, match="checkpoints: no space"):
             work()
+    log.close()
+
+
+def _events(path):
+    """The events of a TensorBoard file: length, its checksum, content, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        yield Event.FromString(content[at + 12 : at + 12 + length])
+        at += 16 + length
+
+
+def test_tensorboard_gets_every_number_and_is_told_what_a_resumed_run_repeats(tmp_path):
+    log = RunLog(RunFolder(tmp_path))
+    log.write(5, {"loss": 0.5, "bad": float("nan"), "rays": 3})
+    log.close()
+    (first,) = tmp_path.glob("events.out.tfevents.*")
+    version, event = _events(first)
+    assert version.file_version == "brain.Event:2"
+    assert event.step == 5
+    found = {value.tag: value.simple_value for value in event.summary.value}
+    assert found == {"train/loss": 0.5, "train/rays": 3.0}
+    first.unlink()
+    again = RunLog(RunFolder(tmp_path), resumed_at=4)
+    again.close()
+    (second,) = tmp_path.glob("events.out.tfevents.*")
+    _, mark = _events(second)
+    assert (mark.step, mark.session_log.status) == (5, mark.session_log.START)
+
+
+def test_a_log_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+    """The writer's own thread once died of it, and the run waited for the thread for ever."""
+    log = RunLog(RunFolder(tmp_path))
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log._events, "flush", full)
+        with pytest.raises(OSError, match=r"metrics\.jsonl could not be written: No space left"):
+            log.write(1, {"loss": 1.0})
     log.close()
