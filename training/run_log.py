@@ -14,6 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# not tensorboardX's SummaryWriter, whose thread dies of a full disk and leaves the run waiting
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore
+
 from .run_folder import RunFolder, write_text
 
 
@@ -24,9 +29,6 @@ class RunLog:
     """
 
     def __init__(self, folder: RunFolder | None, *, resumed_at: int | None = None):
-        # not its SummaryWriter, whose thread dies of a full disk and leaves the run waiting for it
-        from tensorboardX.event_file_writer import EventsWriter
-
         self._file = self._events = None
         if folder is None:
             return
@@ -60,9 +62,6 @@ class RunLog:
             raise OSError(f"{self._file.name} could not be written: {error.strerror}") from error
 
     def _add_scalars(self, step: int, values: Mapping[str, float | int]) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
-
         assert self._events is not None
         parts = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=parts))
@@ -71,8 +70,6 @@ class RunLog:
 
     def _void_from(self, step: int) -> None:
         """Tells TensorBoard that events of this step and later ones in older files do not count."""
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
         assert self._events is not None
         start = SessionLog(status=SessionLog.START)
         self._events.write_event(Event(wall_time=time.time(), step=step, session_log=start))
