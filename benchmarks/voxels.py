@@ -58,23 +58,20 @@ def soft() -> dict[str, Any]:
     features = axis_features(probs, _lit(), eye)
     call, out = dda_call(jax.nn.sigmoid(logits), features, eye, directions)
     wide = (*arguments[:4], _view(shape, 2 * pixels)[2])
-    times = _least_in_turn(
-        {
-            "forward": (jax.jit(march), arguments),
-            "forward_backward": (_gradient(march), arguments),
-            "forward_512": (jax.jit(march), wide),
-            "forward_backward_512": (_gradient(march), wide),
-            "with_numba_forward": (jax.jit(fast), arguments),
-            "with_numba_forward_backward": (_gradient(fast), arguments),
-            "with_numba_forward_512": (jax.jit(fast), wide),
-            "with_numba_forward_backward_512": (_gradient(fast), wide),
-            "naive_forward": (jax.jit(naive), arguments),
-            "naive_forward_backward": (_gradient(naive), arguments),
-            "sampled_forward": (jax.jit(sampled), arguments),
-            "sampled_forward_backward": (_gradient(sampled), arguments),
-            "peer_numba_forward": (call, ()),
-        }
-    )
+    calls: dict[str, tuple[Any, tuple[Any, ...]]] = {"peer_numba_forward": (call, ())}
+    for name, render in (
+        ("", march),
+        ("with_numba_", fast),
+        ("naive_", naive),
+        ("sampled_", sampled),
+    ):
+        looked, differentiated = jax.jit(render), _gradient(render)
+        calls[f"{name}forward"] = looked, arguments
+        calls[f"{name}forward_backward"] = differentiated, arguments
+        if name in ("", "with_numba_"):
+            calls[f"{name}forward_512"] = looked, wide
+            calls[f"{name}forward_backward_512"] = differentiated, wide
+    times = _least_in_turn(calls)
     gap = np.abs(out[:, :3] - np.asarray(march(*arguments).features).reshape(-1, 3)).max()
     ratios = {
         f"times_{peer}_{what}{suffix}": times[f"{peer}_{what}"] / times[f"{ours}{what}"]

@@ -9,6 +9,8 @@ import itertools
 import re
 from pathlib import Path
 
+import sampler_figures
+
 from samplers import registry
 from samplers.registry import Entry
 
@@ -35,7 +37,7 @@ def page(name: str) -> str:
             f"# `{name}`\n",
             f"{entry.summary[0].upper()}{entry.summary[1:]}.\n",
             f"![What {name} draws](../images/samplers/{name}.png)\n",
-            f"*{_caption(name)}*\n",
+            f"*{sampler_figures.caption(name)}*\n",
             "| | |\n|---|---|",
             *[f"| {what} | {value} |" for what, value in facts],
             "\n## How it works, when it wins and when it loses\n",
@@ -47,12 +49,6 @@ def page(name: str) -> str:
             _use(name, entry),
         ]
     )
-
-
-def _caption(name: str) -> str:
-    import sampler_pictures
-
-    return sampler_pictures.caption(name)
 
 
 def _explained(name: str) -> str:

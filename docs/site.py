@@ -7,8 +7,8 @@ import posixpath
 import re
 from pathlib import Path
 
+import sampler_figures
 import sampler_pages
-import sampler_pictures
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -55,7 +55,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             File.generated(config, f"samplers/{name}.md", content=sampler_pages.page(name))
         )
         picture = f"images/samplers/{name}.png"
-        files.append(File.generated(config, picture, content=sampler_pictures.picture(name)))
+        files.append(File.generated(config, picture, content=sampler_figures.picture(name)))
     for room in ROOMS:
         for name in _modules(room):
             files.append(File.generated(config, _page(name), content=f"# {name}\n\n::: {name}\n"))

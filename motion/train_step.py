@@ -4,6 +4,9 @@
 with its state donated; with the C engine the rollout is driven from the host between compiled
 programs. All take the same keys in the same order: all randomness is fold_in(run_key, iteration),
 then the step.
+
+The sampler learns from training rollouts only; evaluation has an environment of its own and never
+touches it.
 """
 
 import dataclasses

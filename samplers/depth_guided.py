@@ -114,8 +114,8 @@ def sample(
     far = near + length
     depth = state.depth[query.pixel][:, None]
     sigma = state.sigma[query.pixel][:, None]
+    has_prior = jnp.isfinite(depth) & (depth > 0) & ~jnp.isposinf(sigma)
     sigma = jnp.where(jnp.isfinite(sigma), jnp.maximum(sigma, config.min_sigma), config.min_sigma)
-    has_prior = jnp.isfinite(depth) & (depth > 0) & ~jnp.isposinf(state.sigma[query.pixel][:, None])
     safe_depth = jnp.where(has_prior, depth, near)
     low, high, mass = _range_of_prior(config, safe_depth, sigma, near, far)
     has_prior = has_prior & (mass >= config.min_mass)

@@ -5,14 +5,11 @@ is a table: one entry per sampler, kept in one place to be read at a glance.
 """
 
 import dataclasses
-import numbers
-import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
-import numpy as np
 
 from . import (
     depth_guided,
@@ -31,6 +28,7 @@ from . import (
 )
 from .base import MAX_ITEMS, Sampler
 from .failure_bins_presets import PRESETS
+from .setting_types import check_type
 
 Kind = Literal["rays", "motion", "views", "points"]
 
@@ -393,7 +391,7 @@ def make_sampler(name: str, settings: Mapping[str, object]) -> Sampler:
         )
     hints = typing.get_type_hints(entry.config)
     for key, value in settings.items():
-        _check_type(f"{name}: {key}", value, hints[key])
+        check_type(f"{name}: {key}", value, hints[key])
     merged = {**entry.preset, **settings}
     missing = [
         key
@@ -463,33 +461,6 @@ def make_ray_sampler(
         return sampler.init(key, *data, mask=mask)
 
     return dataclasses.replace(sampler, init=init)
-
-
-def _check_type(where: str, value: object, hint: Any) -> None:
-    """Raises ValueError for a number, word or truth value where the config has another of them."""
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if any(kind not in _PLAIN for kind in allowed):
-        return
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    fits = {
-        bool: isinstance(value, bool | np.bool_),
-        int: is_number and isinstance(value, numbers.Integral),
-        float: is_number,
-        str: isinstance(value, str),
-        types.NoneType: value is None,
-    }
-    if not any(fits[kind] for kind in allowed):
-        wanted = " or ".join(_PLAIN[kind] for kind in allowed)
-        raise ValueError(f"{where} must be {wanted}, got {value!r}")
-
-
-_PLAIN = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    types.NoneType: "none",
-}
 
 
 def _entry(name: str) -> Entry:

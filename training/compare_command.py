@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from . import compare_flags
+from . import compare_flags, resume_flags
 from .nerf_command import (
     Assignments,
     BackgroundChoice,
@@ -73,7 +73,7 @@ class CompareNerfCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        compare_flags.refuse_others(self)
+        resume_flags.refuse_others(self, besides=("workers", "out"), what="comparison")
         if bool(self.data) == (self.resume is not None):
             raise ValueError("say either --data FOLDER ..., to start, or --resume COMPARISON")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set)

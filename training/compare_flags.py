@@ -1,6 +1,5 @@
 """What the `compare` commands have in common."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -74,20 +73,6 @@ def samplers(names: str, assignments: Sequence[str]) -> "tuple[SamplerConfig, ..
         )
         for label, name in named.items()
     )
-
-
-def refuse_others(command: Any) -> None:
-    """Raises ValueError for flags beside --resume that would change nothing."""
-    if command.resume is None:
-        return
-    others = [
-        f"--{field.name.rstrip('_').replace('_', '-')}"
-        for field in dataclasses.fields(command)
-        if field.name not in ("resume", "workers", "out")
-        and getattr(command, field.name) != field.default
-    ]
-    if others:
-        raise ValueError(f"a comparison goes on as it was started; drop {', '.join(others)}")
 
 
 def run(

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from . import compare_flags
+from . import compare_flags, resume_flags
 from .flag_types import Assignments, OptionalInt, OptionalStr
 from .motion_command import MotionCommand, PhysicsChoice, TaskChoice
 
@@ -61,7 +61,7 @@ class CompareMotionCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        compare_flags.refuse_others(self)
+        resume_flags.refuse_others(self, besides=("workers", "out"), what="comparison")
         if self.steps < 1:
             raise ValueError(f"--steps must be at least 1, got {self.steps}")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from . import compare_flags
+from . import compare_flags, resume_flags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 from .voxels_command import VoxelsCommand
 
@@ -59,7 +59,7 @@ class CompareVoxelsCommand:
 
     def run(self) -> int:
         """Compares, or goes on comparing."""
-        compare_flags.refuse_others(self)
+        resume_flags.refuse_others(self, besides=("workers", "out"), what="comparison")
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set_)
         return compare_flags.run(
             self._comparisons,

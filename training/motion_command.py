@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from . import config_json, runtime
+from . import config_json, resume_flags, runtime
 from .device_flags import DeviceFlags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
@@ -99,15 +99,7 @@ class MotionCommand:
 
     def _check(self) -> None:
         """Refuses what needs no JAX to be refused."""
-        if self.resume is not None:
-            others = [
-                field.name
-                for field in dataclasses.fields(self)
-                if field.name not in ("resume", "machines")
-                and getattr(self, field.name) != field.default
-            ]
-            if others:
-                raise ValueError(f"a resumed run goes on as it was started; drop {others}")
+        resume_flags.refuse_others(self, besides=("machines",))
         self.machines.joining()
         for name, value in (("steps", self.steps), ("envs", self.envs)):
             if value is not None and value < 1:

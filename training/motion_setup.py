@@ -27,6 +27,22 @@ from .motion_config import BUILTIN, MotionJob, MotionSource
 
 _LAST_STARTS = 0.2
 """Seconds before the end of a clip after which no episode starts."""
+_OF_THE_ROBOT = (
+    "body_mass",
+    "body_inertia",
+    "body_ipos",
+    "body_pos",
+    "body_quat",
+    "geom_size",
+    "geom_pos",
+    "jnt_range",
+    "dof_armature",
+    "dof_damping",
+    "actuator_gainprm",
+    "actuator_biasprm",
+    "actuator_forcerange",
+)
+"""What of a model makes a robot move as it does."""
 
 
 class LoadedMotion(NamedTuple):
@@ -233,20 +249,3 @@ def _checksum_of(robot: Robot) -> int:
     for part in parts:
         checksum = zlib.crc32(np.ascontiguousarray(part).tobytes(), checksum)
     return checksum
-
-
-_OF_THE_ROBOT = (
-    "body_mass",
-    "body_inertia",
-    "body_ipos",
-    "body_pos",
-    "body_quat",
-    "geom_size",
-    "geom_pos",
-    "jnt_range",
-    "dof_armature",
-    "dof_damping",
-    "actuator_gainprm",
-    "actuator_biasprm",
-    "actuator_forcerange",
-)

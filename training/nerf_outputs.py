@@ -22,6 +22,8 @@ from .sampler_pictures import Density
 
 WORST_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of the held-out pixels, worst first, whose part of the error is told."""
+_PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", "depth_rmse")
+"""Numbers of a view; its pictures are not kept, for a set of them may be larger than memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +92,6 @@ def evaluate_and_draw(
         for value in known["psnr"]
     ]
     return final, shown
-
-
-_PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", "depth_rmse")
-"""Numbers of a view; its pictures are not kept, for a set of them may be larger than memory."""
 
 
 def _where_counted(view: ViewResult) -> Float[np.ndarray, "rows cols 3"]:

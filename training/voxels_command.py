@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from . import config_json, runtime
+from . import config_json, resume_flags, runtime
 from .flag_types import Assignments, OptionalInt, OptionalStr
 
 GuidanceChoice = Annotated[
@@ -93,14 +93,7 @@ class VoxelsCommand:
 
     def _check(self) -> None:
         """Refuses what needs no JAX to be refused."""
-        if self.resume is not None:
-            others = [
-                field.name
-                for field in dataclasses.fields(self)
-                if field.name != "resume" and getattr(self, field.name) != field.default
-            ]
-            if others:
-                raise ValueError(f"a resumed run goes on as it was started; drop {others}")
+        resume_flags.refuse_others(self)
         if self.cameras is not None and self.map is None:
             self._check_pictures_alone()
         if self.cameras is not None and (self.views is not None or self.size is not None):

@@ -64,12 +64,7 @@ def _tree(spec: mujoco.MjSpec) -> list[mujoco.MjsBody]:
     roots = [body for body in spec.bodies if any(joint.type == free for joint in body.joints)]
     if not roots:
         raise ValueError("the file has no body with a free joint")
-    found, left = [], [roots[0]]
-    while left:
-        body = left.pop(0)
-        found.append(body)
-        left = [*body.bodies, *left]
-    return found
+    return [roots[0], *roots[0].find_all(mujoco.mjtObj.mjOBJ_BODY)]
 
 
 def _is_any(name: str, patterns: tuple[str, ...]) -> bool:

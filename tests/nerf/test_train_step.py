@@ -24,6 +24,17 @@ def fresh(sampler):
     return train_step.init_state(TINY, jax.random.key(0), sampler)
 
 
+def sampler_of(scene, name, **options):
+    return registry.make_ray_sampler(
+        name,
+        num_views=scene.train.num_views,
+        rows=scene.train.rows,
+        cols=scene.train.cols,
+        batch_size=TINY.rays_per_step,
+        options=options,
+    )
+
+
 def run(step, state, data, run_key, count):
     history = []
     for _ in range(count):
@@ -147,14 +158,7 @@ def test_a_background_behind_opaque_photographs_that_is_asked_for_is_taken():
 
 
 def test_error_weighted_sampler_learns_from_the_losses(data, run_key, scene):
-    adaptive = registry.make_ray_sampler(
-        "error_weighted",
-        num_views=scene.train.num_views,
-        rows=scene.train.rows,
-        cols=scene.train.cols,
-        batch_size=TINY.rays_per_step,
-        options={"warmup_steps": 5},
-    )
+    adaptive = sampler_of(scene, "error_weighted", warmup_steps=5)
     stepper = train_step.make_train_step(TINY, adaptive)
     state, history = run(
         stepper, train_step.init_state(TINY, jax.random.key(0), adaptive), data, run_key, 40
@@ -202,14 +206,7 @@ def test_a_longer_run_goes_through_the_same_rates_more_slowly(sampler, data, run
 
 
 def test_a_default_run_ends_with_uniform_draws(scene, data, run_key):
-    sampler = registry.make_ray_sampler(
-        "error_map",
-        num_views=scene.train.num_views,
-        rows=scene.train.rows,
-        cols=scene.train.cols,
-        batch_size=TINY.rays_per_step,
-        options={"warmup_steps": 1},
-    )
+    sampler = sampler_of(scene, "error_map", warmup_steps=1)
     config = dataclasses.replace(TINY, num_steps=10)
     step = train_step.make_train_step(config, sampler)
     state, spread = train_step.init_state(config, jax.random.key(0), sampler), []
