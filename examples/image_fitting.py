@@ -95,12 +95,16 @@ def make_fit(picture, sampler_name, **options):
         def loss_fn(params, xy):
             wrong = network(params, xy / SIZE) - colors_at(picture, pixels, xy)
             error = jnp.mean(jnp.square(wrong), axis=-1)
-            return jnp.mean(draw.weights * error), error
+            weights = draw.weights
+            if sampler.reweigh is not None:  # weights that wait for the errors of the draw
+                seen = jax.lax.stop_gradient(jnp.mean(jnp.abs(wrong), axis=-1))
+                weights = sampler.reweigh(state.sampler, draw, seen)
+            return jnp.mean(weights * error), (error, weights)
 
         differentiate = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)
-        (grads, slopes), error = differentiate(state.params, xy)
+        (grads, slopes), (error, weights) = differentiate(state.params, xy)
         # each pixel's own slope, per unit of uv; XLA drops it where the sampler has no use for it
-        slopes = slopes * SIZE * BATCH / draw.weights[:, None]
+        slopes = slopes * SIZE * BATCH / weights[:, None]
         updates, moments = optimizer.update(grads, state.optimizer)
         return FitState(
             step=state.step + 1,

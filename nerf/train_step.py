@@ -23,6 +23,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from samplers import corrections
 from samplers import pixels as sampler_pixels
 from samplers.base import Feedback, Sampler, multiply_high
 from samplers.device_axis import ALONE, DeviceAxis, axis_of, jit_step
@@ -303,8 +304,12 @@ def train_step(
         color = volume_rendering.over_background(rendered, behind)
         per_ray = (losses.huber if config.loss == "huber" else losses.squared_error)(color, target)
         used = jnp.roll(render.kept, -turn) & counted
-        weights = axis.own(jnp.pad(draw.weights, (0, num_rays - num_drawn)))
-        share = jnp.where(used, weights, 0.0) / jnp.maximum(axis.sum(jnp.sum(used)), 1)
+        weights = draw.weights
+        if sampler.reweigh is not None:
+            errors = jax.lax.stop_gradient(jnp.mean(jnp.abs(color - target), axis=-1))
+            weights = sampler.reweigh(state.sampler, draw, axis.whole(errors)[:num_drawn])
+        row_weights = axis.own(jnp.pad(weights, (0, num_rays - num_drawn)))
+        share = jnp.where(used, row_weights, 0.0) / jnp.maximum(axis.sum(jnp.sum(used)), 1)
         regular = _regularisers(config, data.bounds, render, rendered, turn)
         total = jnp.sum(share * (per_ray if regular is None else per_ray + regular))
         from_depth = jnp.zeros(())
@@ -312,17 +317,18 @@ def train_step(
             by_depth = depth.loss(config.depth, render.weights, render.samples, known)
             informed = axis.sum(jnp.sum(known.mask & render.kept))
             # rays through keypoints are no part of the draw
-            drawn_for = jnp.pad(draw.weights, (0, num_rays - num_drawn), constant_values=1.0)
+            drawn_for = jnp.pad(weights, (0, num_rays - num_drawn), constant_values=1.0)
             by_depth = by_depth * jnp.roll(axis.own(drawn_for), turn)
             from_depth = jnp.sum(jnp.where(render.kept, by_depth, 0.0)) / jnp.maximum(informed, 1)
             total = total + from_depth
         total = total + axis.once(view_corrections.penalty(config.corrections, params))
         squared = losses.squared_error(color, target)
-        return total, (per_ray, jnp.sum(share * squared), from_depth, used, share, render)
+        mse = jnp.sum(share * squared)
+        return total, (per_ray, mse, from_depth, used, share, weights, render)
 
     differentiate = jax.value_and_grad(loss_fn, argnums=(0, 1) if is_moving else (0,), has_aux=True)
     (loss, aside), (grads, *moves) = differentiate(state.params, xy)
-    per_ray, mse, from_depth, used, share, render = aside
+    per_ray, mse, from_depth, used, share, weights, render = aside
     loss, mse, from_depth, grads = axis.sum((loss, mse, from_depth, grads))
     norm = optax.tree.norm(grads)
     is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -384,7 +390,7 @@ def train_step(
         step_scale=state.step_scale,
         occupied=occupancy.occupied_fraction(state.grid),
         depth_loss=from_depth,
-        effective_rays=jnp.square(jnp.sum(draw.weights)) / jnp.sum(jnp.square(draw.weights)),
+        effective_rays=corrections.effective_sample_size(weights),
         gradient_norm=norm,
     )
     return new, metrics

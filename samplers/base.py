@@ -6,6 +6,7 @@ donation and checkpoints unchanged; configs are frozen dataclasses bound by `mak
 """
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -70,6 +71,9 @@ class Sampler(Generic[State]):
       probabilities: state -> probability of every item, or None where there is no finite set.
       plan: (state, num_steps) -> state. Tells how many steps the run will have, for samplers that
         end otherwise than they begin; may be told again. Most have no use for it.
+      reweigh: (state, draw, errors) -> weights, for samplers whose weights depend on the errors
+        their draw then meets, given with no gradient: `state` is the one drawn from, the weights
+        take the place of `draw.weights`. None: those are final.
       config: what was bound, for reports and error messages.
       takes_mask: whether `init` knows masks.
     """
@@ -81,6 +85,7 @@ class Sampler(Generic[State]):
     config: Any
     takes_mask: bool = False
     plan: Callable[[State, int | float], State] = _keep
+    reweigh: Callable[[State, Draw, Float[Array, " n"]], Float[Array, " n"]] | None = None
 
 
 def bind(
@@ -91,6 +96,7 @@ def bind(
     probabilities: Callable[..., Float[Array, "..."]] | None = None,
     *,
     plan: Callable[..., State] | None = None,
+    reweigh: Callable[..., Float[Array, " n"]] | None = None,
 ) -> Sampler[State]:
     """Binds a module's functions to a config; the body of every `make`.
 
@@ -130,6 +136,7 @@ def bind(
         config=config,
         takes_mask=takes_mask,
         plan=plan or _keep,
+        reweigh=None if reweigh is None else functools.partial(reweigh, config),
     )
 
 

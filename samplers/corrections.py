@@ -44,7 +44,11 @@ def clip_weights(
 
 
 def soft_mining_weights(
-    errors: Float[Array, " n"], *, exponent: float, low: float = 0.2, floor: float = 2.0**-10
+    errors: Float[Array, " n"],
+    *,
+    exponent: float | Float[Array, ""],
+    low: float = 0.2,
+    floor: float = 2.0**-10,
 ) -> Float[Array, " n"]:
     """Computes max(error, floor)^-exponent clipped to [low, mean + unbiased std]. Biased.
 

@@ -166,8 +166,8 @@ def init(
 def sample(config: SoftMiningConfig, key: Key[Array, ""], state: SoftMiningState) -> Draw:
     """Moves every slot; places outside, the lowest losses and the uniform share start afresh.
 
-    Weights come from the loss before the move; a train step that knows the loss at the new
-    place can replace them by `corrections.soft_mining_weights`.
+    Weights come from the loss before the move, for loops that cannot wait for the errors at the new
+    places; `reweigh` takes those.
     """
     n = config.batch_size
     key_noise, key_edge, key_uniform, key_slots = jax.random.split(key, 4)
@@ -205,8 +205,7 @@ def sample(config: SoftMiningConfig, key: Key[Array, ""], state: SoftMiningState
         is_known = is_known & is_allowed
     fallback = jnp.sum(jnp.where(is_seen, state.loss, 0.0)) / jnp.maximum(jnp.sum(is_seen), 1)
     loss = jnp.where(is_known, state.loss, jnp.where(fallback > 0, fallback, 1.0))
-    ramp = jnp.clip(state.step / max(config.softness_steps, 1), 0.0, 1.0)
-    weights = jnp.maximum(loss, 1e-6) ** (-config.softness * ramp * 0.5)
+    weights = jnp.maximum(loss, 1e-6) ** (-0.5 * _softness(config, state))
     return Draw(
         items=PixelCoord(view=view, uv=uv),
         probs=jnp.maximum(loss, 1e-12) / jnp.sum(jnp.maximum(loss, 1e-12)),
@@ -217,7 +216,10 @@ def sample(config: SoftMiningConfig, key: Key[Array, ""], state: SoftMiningState
 def update(
     config: SoftMiningConfig, state: SoftMiningState, draw: Draw, feedback: Feedback
 ) -> SoftMiningState:
-    """Stores the new places with their losses (squared errors) and log-loss gradients.
+    """Stores the new places with their losses and log-loss gradients.
+
+    The chain's density follows the loss it is told: with squared errors, and with a Huber loss
+    where it is one, that of errors below delta, it is error^2κ; error^κ where it is linear.
 
     Args:
       feedback: `grad` is the derivative of each row's own loss with respect to its uv.
@@ -241,9 +243,33 @@ def update(
     )
 
 
+def reweigh(
+    config: SoftMiningConfig,
+    state: SoftMiningState,
+    draw: Draw,
+    errors: Float[Array, " n"],
+) -> Float[Array, " n"]:
+    """Gives the weights 1 / error^softness of the places drawn, clipped as published.
+
+    The released program leaves them as they are, so steps become larger as errors fall; the
+    corrected one scales them to mean 1.
+
+    Args:
+      errors: mean absolute difference of each row's colours, without gradient.
+    """
+    del draw
+    weights = corrections.soft_mining_weights(errors, exponent=_softness(config, state))
+    return weights if config.is_released else corrections.scale_to_mean_one(weights)
+
+
 def make(config: SoftMiningConfig) -> Sampler[SoftMiningState]:
     """Binds the config."""
-    return bind(config, init, sample, update)
+    return bind(config, init, sample, update, reweigh=reweigh)
+
+
+def _softness(config: SoftMiningConfig, state: SoftMiningState) -> Float[Array, ""]:
+    ramp = jnp.clip(state.step / max(config.softness_steps, 1), 0.0, 1.0)
+    return config.softness * ramp
 
 
 def stationary_exponent(config: SoftMiningConfig) -> tuple[float, float]:

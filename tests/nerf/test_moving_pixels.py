@@ -141,3 +141,23 @@ def test_slots_keep_their_order_and_move(name, data, run_key, scene):
     assert np.abs(np.asarray(after.drift)).max() > 0
     if name == "soft_mining_released":  # its slots are bound to one image for ever
         np.testing.assert_array_equal(after.view, before)
+
+
+def test_rays_weigh_what_the_sampler_says_of_their_errors(data, run_key, scene):
+    sampler = registry.make_ray_sampler(
+        "uniform", num_views=12, rows=32, cols=32, batch_size=CONFIG.rays_per_step
+    )
+    told = []
+
+    def reweigh(state, draw, errors):
+        told.append(errors.shape)
+        return 3.0 * draw.weights + 0.0 * errors
+
+    config = dataclasses.replace(CONFIG, opacity_entropy_weight=0.0)
+    start = train_step.init_state(config, jax.random.key(0), sampler)
+    _, plain = train_step.train_step(config, sampler, start, data, run_key)
+    tripled = dataclasses.replace(sampler, reweigh=reweigh)
+    _, heavy = train_step.train_step(config, tripled, start, data, run_key)
+    assert told == [(config.rays_per_step,)]
+    np.testing.assert_allclose(heavy.loss, 3.0 * plain.loss, rtol=1e-5)
+    np.testing.assert_allclose(heavy.gradient_norm, 3.0 * plain.gradient_norm, rtol=1e-3)

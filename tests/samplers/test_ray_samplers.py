@@ -1,11 +1,22 @@
 """What single ray samplers promise beyond the conformance table."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import epochs, multi_scale, priors, ranked_pool, soft_mining, spatial, stratified
+from samplers import (
+    corrections,
+    epochs,
+    multi_scale,
+    priors,
+    ranked_pool,
+    soft_mining,
+    spatial,
+    stratified,
+)
 from samplers.base import Feedback, uniform_index
 from samplers.mixed import MixedConfig, shares
 from samplers.pixels import PixelIndex, index_from_pixels
@@ -384,3 +395,22 @@ def test_a_donated_train_step_copies_no_tile_weights():
     sizes = (f"[{blocks * fan}]", f"[{blocks},{fan}]", f"[{state.weights.sums.shape[0]}]")
     lines = [line for line in compiled.as_text().splitlines() if " copy(" in line]
     assert not [line for line in lines if any(size in line for size in sizes)]
+
+
+def test_soft_mining_weighs_by_the_errors_its_draw_meets():
+    # E_q of w f tends to E_q of f / error as the exponent tends to 1: hard places count less
+    config = soft_mining.SoftMiningConfig(
+        num_views=1, rows=8, cols=8, batch_size=4, softness=0.8, softness_steps=100
+    )
+    sampler = soft_mining.make(config)
+    state = sampler.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
+    draw = sampler.sample(jax.random.key(1), state)
+    errors = jnp.array([0.01, 0.02, 0.02, 0.04])
+    np.testing.assert_allclose(sampler.reweigh(state, draw, errors), 1.0)  # the ramp starts at 0
+    half = state._replace(step=jnp.int32(50))
+    weights = sampler.reweigh(half, draw, errors)
+    np.testing.assert_allclose(weights[1] / weights[3], 2**0.4, rtol=1e-5)
+    np.testing.assert_allclose(jnp.mean(weights), 1.0, rtol=1e-6)
+    released = soft_mining.make(dataclasses.replace(config, is_released=True))
+    published = corrections.soft_mining_weights(errors, exponent=0.4)
+    np.testing.assert_allclose(released.reweigh(half, draw, errors), published, rtol=1e-6)
