@@ -1,4 +1,4 @@
-"""What corrections of colours and poses buy on photographs of a phone.
+"""What colours, appearance and poses of single views, learned beside the field, buy on a phone's photographs.
 
 Every choice trains the same field with the same steps and seeds. Held-out views are rendered
 uncorrected; `psnr_color_fitted` is their PSNR after the affine map of colours that fits best, which
@@ -22,6 +22,8 @@ from benchmarks.kept_runs import KeptRuns
 CHOICES: dict[str, tuple[str, ...]] = {
     "none": (),
     "colors": ("corrections.colors=true",),
+    "appearance": ("corrections.appearance=true",),
+    "colors_appearance": ("corrections.colors=true", "corrections.appearance=true"),
     "poses": ("corrections.poses=true",),
     "poses_tenfold": ("corrections.poses=true", "corrections.pose_rate=0.03"),
     "both": ("corrections.colors=true", "corrections.poses=true"),

@@ -100,14 +100,19 @@ class RadianceField(nn.Module):
         """Computes the density alone."""
         return _activate(self.log_density(unit)[0])
 
-    def __call__(self, unit: Float[Array, "n 3"], directions: Float[Array, "n 3"]) -> FieldSample:
-        """Computes density and colour seen along unit directions."""
+    def __call__(
+        self,
+        unit: Float[Array, "n 3"],
+        directions: Float[Array, "n 3"],
+        color_bias: Float[Array, "n hidden"] | None = None,
+    ) -> FieldSample:
+        """Computes density and colour seen along unit directions, see `evaluate`."""
         log_density, geometry = self.log_density(unit)
         harmonics = spherical_harmonics.spherical_harmonics(
             directions, degree=self.config.direction_degree
         )
         inputs = jnp.concatenate([geometry, harmonics.astype(geometry.dtype)], axis=-1)
-        color = jax.nn.sigmoid(_run(self.color_network, inputs).astype(jnp.float32))
+        color = jax.nn.sigmoid(_run(self.color_network, inputs, color_bias).astype(jnp.float32))
         return FieldSample(density=_activate(log_density), color=color)
 
 
@@ -117,10 +122,19 @@ def init(config: FieldConfig, key: Key[Array, ""]) -> Any:
 
 
 def evaluate(
-    config: FieldConfig, params: Any, unit: Float[Array, "n 3"], directions: Float[Array, "n 3"]
+    config: FieldConfig,
+    params: Any,
+    unit: Float[Array, "n 3"],
+    directions: Float[Array, "n 3"],
+    color_bias: Float[Array, "n hidden"] | None = None,
 ) -> FieldSample:
-    """Computes density and colour of points of the unit cube seen along unit directions."""
-    return cast(FieldSample, RadianceField(config).apply(params, unit, directions))
+    """Computes density and colour of points of the unit cube seen along unit directions.
+
+    Args:
+      color_bias: added to the first layer of the colour network, for what changes from one
+        photograph to the next.
+    """
+    return cast(FieldSample, RadianceField(config).apply(params, unit, directions, color_bias))
 
 
 def density(config: FieldConfig, params: Any, unit: Float[Array, "n 3"]) -> Float[Array, " n"]:
@@ -128,9 +142,12 @@ def density(config: FieldConfig, params: Any, unit: Float[Array, "n 3"]) -> Floa
     return cast(Array, RadianceField(config).apply(params, unit, method="density"))
 
 
-def _run(layers, x):
-    for layer in layers[:-1]:
-        x = nn.relu(layer(x))
+def _run(layers, x, bias=None):
+    for index, layer in enumerate(layers[:-1]):
+        x = layer(x)
+        if index == 0 and bias is not None:
+            x = x + bias.astype(x.dtype)
+        x = nn.relu(x)
     return layers[-1](x)
 
 

@@ -26,8 +26,9 @@ from .volume_rendering import RenderedRays
 
 _OPAQUE = 1e-4
 
-FieldFn = Callable[[Any, Float[Array, "n 3"], Float[Array, "n 3"]], FieldSample]
-"""(params, points of the unit cube, unit directions) -> density and colour; any field will do."""
+FieldFn = Callable[..., FieldSample]
+"""(params, points of the unit cube, unit directions) -> density and colour; any field will do.
+Where rays have inputs of their own, those of each point's ray come last."""
 
 
 class PackedRender(NamedTuple):
@@ -54,10 +55,12 @@ def render_packed(
     step: Float[Array, ""],
     offset: Float[Array, " rays"],
     place_fn: Callable[[Candidates], PackedSamples] | None = None,
+    ray_inputs: Float[Array, "rays inputs"] | None = None,
 ) -> PackedRender:
     """Renders rays through one pack of samples.
 
     Args:
+      ray_inputs: what the field is told of each ray besides its direction.
       place_fn: puts samples on the occupied parts of every ray; None takes the candidates
         themselves, as many as fit.
 
@@ -81,7 +84,7 @@ def render_packed(
         )
     else:
         samples, kept = place_fn(candidates), jnp.ones(rays.origins.shape[:1], bool)
-    values = _evaluate(field_fn, config, params, bounds, rays, samples)
+    values = _evaluate(field_fn, config, params, bounds, rays, samples, ray_inputs)
     if config.near_gradients and config.space == "unbounded":
         full_at = config.near_gradients * spaces.knee(config.space, bounds)
         values = scale_gradients(values, jnp.minimum(jnp.square(samples.distance / full_at), 1.0))
@@ -266,10 +269,12 @@ def _evaluate(
     bounds: SceneBounds,
     rays: Rays,
     samples: PackedSamples,
+    ray_inputs: Float[Array, "rays inputs"] | None = None,
 ) -> FieldSample:
     """Evaluates the field at samples; density comes back per scene unit."""
     unit, directions, shrinking = _places(config, bounds, rays, samples)
-    values = field_fn(params, unit, directions)
+    more = () if ray_inputs is None else (ray_inputs[samples.ray],)
+    values = field_fn(params, unit, directions, *more)
     if shrinking is None:
         return values
     return values._replace(density=values.density * shrinking)

@@ -78,7 +78,7 @@ class NerfConfig:
     """Pulls the weights of each ray together, see `losses.distortion`."""
     depth: DepthConfig = DepthConfig()
     corrections: CorrectionConfig = CorrectionConfig()
-    """What photographs get wrong: colours and poses of single views, see `view_corrections`."""
+    """Colours, appearance and poses of single photographs, see `view_corrections`."""
     occupancy_every: int = 16
     """Steps between two updates of the occupancy grid."""
     steps_per_call: int = 1
@@ -182,7 +182,7 @@ def init_state(
     key_field, key_sampler = jax.random.split(key)
     params = {
         **fields.init(config.field, key_field),
-        **view_corrections.init(config.corrections, image_shape[0]),
+        **view_corrections.init(config.corrections, image_shape[0], config.field.hidden_width),
     }
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -285,6 +285,7 @@ def train_step(
         rays = camera_rays(pixels.cameras, view, xy)
         rays = view_corrections.move_rays(config.corrections, params, view, rays, data.bounds)
         target = _target(pixels, view, xy, behind, is_moving)
+        bias = view_corrections.color_bias(config.corrections, params, view)
         render = rendering.render_packed(
             functools.partial(fields.evaluate, config.field),
             march,
@@ -298,6 +299,7 @@ def train_step(
             place_fn=_placing(
                 config, march, axis.own_key(key_guide), params, data.bounds, rays, turn, known
             ),
+            ray_inputs=None if bias is None else jnp.roll(bias, turn, axis=0),
         )
         rendered = jax.tree.map(lambda leaf: jnp.roll(leaf, -turn, axis=0), render.rays)
         rendered = view_corrections.recolor(config.corrections, params, view, rendered)

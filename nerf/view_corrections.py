@@ -1,14 +1,17 @@
-"""What single views get wrong, learned beside the field: the colours of a photograph and its pose.
+"""What is particular to single views, learned beside the field: colours, appearance and pose.
 
 Colours: view v shows A_v c + b_v where the field has colour c: exposure, gain and white balance of
-a camera left on automatic. Poses: the rays of view v start t_v further and are turned around their
-camera by the rotation vector r_v. All four are measured from their mean over the views, so the
-field keeps the scene's own exposure, place and orientation, and pictures from new cameras need no
+a camera left on automatic. Appearance: what differs from place to place in the picture, such as
+light that moves; the first layer of the field's colour network adds e_v, a code of the view that
+the layer has been applied to already. Poses: the rays of view v start t_v further and are turned
+around their camera by the rotation vector r_v. All are measured from their mean over the views, so
+the field keeps the scene's own look, place and orientation, and pictures from new cameras need no
 correction.
 
 Source: Rematas et al. 2022 (Urban Radiance Fields), section 3.2, for affine colours; Lin et al.
 2021 (BARF) for poses as parameters of the training; rotation and translation apart, as in
-nerfstudio's camera optimizer.
+nerfstudio's camera optimizer; Martin-Brualla et al. 2021 (NeRF in the Wild), section 4.1, for codes
+of appearance, which leave the density alone.
 """
 
 import dataclasses
@@ -28,36 +31,44 @@ COLLECTION = "views"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorrectionConfig:
-    """Which corrections are learned, and how fast. Both off: the step compiles without them."""
+    """Which corrections are learned, and how fast. All off: the step compiles without them."""
 
     colors: bool = False
+    appearance: bool = False
     poses: bool = False
     color_rate: float = 0.1
+    """Learning rate over that of the field."""
+    appearance_rate: float = 0.1
     """Learning rate over that of the field."""
     pose_rate: float = 0.003
     """Learning rate over that of the field, of radians and of widths of the scene's box."""
     color_decay: float = 1e-3
     """Weight of the mean squared correction of the colours in the loss."""
+    appearance_decay: float = 1e-3
+    """Weight of the mean square of the codes in the loss."""
 
     def __post_init__(self):
         """Refuses rates that cannot learn."""
-        for name in ("color_rate", "pose_rate"):
+        for name in ("color_rate", "appearance_rate", "pose_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"corrections {name} must be positive, got {getattr(self, name)}")
-        if not self.color_decay >= 0:
-            raise ValueError(
-                f"corrections color_decay must not be negative, got {self.color_decay}"
-            )
+        for name in ("color_decay", "appearance_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"corrections {name} must not be negative, got {getattr(self, name)}"
+                )
 
     @property
     def is_used(self) -> bool:
         """Whether there is anything to learn."""
-        return self.colors or self.poses
+        return self.colors or self.appearance or self.poses
 
 
-def init(config: CorrectionConfig, num_views: int) -> dict[str, Any]:
+def init(config: CorrectionConfig, num_views: int, color_width: int) -> dict[str, Any]:
     """Makes the parameters of no correction, to be merged into those of the field; {} when off.
 
+    Args:
+      color_width: of the hidden layers of the field's colour network.
     Raises:
       ValueError: when corrections are wanted and there are no views.
     """
@@ -68,6 +79,8 @@ def init(config: CorrectionConfig, num_views: int) -> dict[str, Any]:
     found = {}
     if config.colors:
         found["colors"] = jnp.zeros((num_views, 3, 4))
+    if config.appearance:
+        found["appearance"] = jnp.zeros((num_views, color_width))
     if config.poses:
         found["poses"] = jnp.zeros((num_views, 6))
     return {COLLECTION: found}
@@ -75,7 +88,11 @@ def init(config: CorrectionConfig, num_views: int) -> dict[str, Any]:
 
 def scale_updates(config: CorrectionConfig) -> optax.GradientTransformation:
     """Gives the corrections their own learning rates; other updates stay as they are."""
-    factors = {"colors": config.color_rate, "poses": config.pose_rate}
+    factors = {
+        "colors": config.color_rate,
+        "appearance": config.appearance_rate,
+        "poses": config.pose_rate,
+    }
 
     def scale(updates: Any, params: Any) -> Any:
         del params
@@ -114,11 +131,25 @@ def recolor(
     return rendered._replace(color=rendered.color + change)
 
 
+def color_bias(
+    config: CorrectionConfig, params: Any, view: Int[Array, " rays"]
+) -> Float[Array, "rays width"] | None:
+    """What the colour network adds for the views of some rays; None where that is not learned."""
+    if not config.appearance:
+        return None
+    return _centred(params[COLLECTION]["appearance"])[view]
+
+
 def penalty(config: CorrectionConfig, params: Any) -> Float[Array, ""] | float:
-    """What corrected colours cost, so that the field explains what it can."""
-    if not config.colors:
-        return 0.0
-    return config.color_decay * jnp.mean(jnp.square(params[COLLECTION]["colors"]))
+    """What corrected colours and appearance cost, so that the field explains what it can."""
+    decays = {"colors": config.color_decay, "appearance": config.appearance_decay}
+    learned = params.get(COLLECTION, {})
+    costs = (
+        decay * jnp.mean(jnp.square(learned[name]))
+        for name, decay in decays.items()
+        if name in learned
+    )
+    return sum(costs, start=0.0)
 
 
 def rotate(

@@ -78,7 +78,8 @@ def evaluate_and_draw(
             shown.append(Shown(joined, _caption(view)))
     final: dict[str, Any] = {"psnr": _mean(known["psnr"])}
     names = ["ssim", "depth_rmse"]
-    if setup.job.train.corrections.colors:
+    learned = setup.job.train.corrections
+    if learned.colors or learned.appearance:
         names.append("psnr_color_fitted")
     for name in names:
         if any(value is not None for value in known[name]):

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
-from PIL import Image
 
 from samplers import registry
 from samplers.base import Sampler
 from scenes.cameras import Cameras
+from scenes.formats.pictures import read_image
 from voxels.block_map import BlockMap, make_map, map_statistics
 from voxels.formats.any_map import load_any_map
 from voxels.formats.metadata_json import load_views
@@ -337,8 +337,9 @@ def _exact(config: RenderConfig, logits, probs, lit, sky, cameras, view) -> Arra
 def _read_pictures(paths: tuple[Any, ...], rows: int, cols: int) -> UInt8[np.ndarray, "v r c 3"]:
     pictures = []
     for path in paths:
-        with Image.open(path) as image:
-            if image.size != (cols, rows):
-                raise ValueError(f"{path}: must be {cols} x {rows} pixels, got {image.size}")
-            pictures.append(np.asarray(image.convert("RGB")))
+        picture = read_image(path)
+        if picture.shape[:2] != (rows, cols):
+            size = "{1} x {0}".format(*picture.shape)
+            raise ValueError(f"{path}: must be {cols} x {rows} pixels, got {size}")
+        pictures.append(picture[..., :3])
     return np.stack(pictures)

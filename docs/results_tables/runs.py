@@ -67,7 +67,23 @@ def faults_table() -> str:
     return cells.table(["job", "kills", "steps lost", "steps repeated", "end"], rows)
 
 
+def damaged_files_table() -> str:
+    """What readers made of damaged copies, by kind of file."""
+    rows = []
+    for kind, damages in cells.read("damaged_files_cpu")["kinds"].items():
+        spoiled = [found for how, found in damages.items() if how != "nan"]
+        counts = [sum(one[name] for one in spoiled) for name in ("refused", "read", "failed")]
+        numbers, failed = "", counts[2]
+        if nan := damages.get("nan"):
+            numbers = f"{nan['refused']} of {nan['refused'] + nan['read'] + nan['failed']}"
+            failed += nan["failed"]
+        rows.append([kind, *map(str, counts[:2]), numbers, str(failed)])
+    head = ["file", "refused, naming it", "read", "numbers made NaN refused", "anything else"]
+    return cells.table(head, rows)
+
+
 TABLES = {
     "long_runs": long_runs_table,
     "faults": faults_table,
+    "damaged_files": damaged_files_table,
 }

@@ -146,6 +146,8 @@ def check_downscale(downscale: int | float) -> None:
 def _decode(path: Path, convert: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     try:
         with Image.open(path) as image:
+            image.verify()  # checksums, where the format has any; decoding passes over a PNG's
+        with Image.open(path) as image:
             image.load()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: image not found") from None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from nerf import train_step, view_corrections
+from nerf import fields, train_step, view_corrections
 from nerf.spaces import SceneBounds
 from nerf.view_corrections import CorrectionConfig
 from nerf.volume_rendering import RenderedRays
@@ -17,11 +17,12 @@ from scenes.rays import Rays
 
 from .conftest import TINY
 
-BOTH = CorrectionConfig(colors=True, poses=True)
+ALL = CorrectionConfig(colors=True, appearance=True, poses=True)
 BOUNDS = SceneBounds(
     aabb=jnp.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), near=jnp.array(0.0), far=jnp.array(9.0)
 )
 VIEW = jnp.array([0, 1, 2, 2])
+WIDTH = TINY.field.hidden_width
 
 
 @pytest.fixture
@@ -41,24 +42,28 @@ def rendered():
 
 
 def test_no_correction_changes_nothing(rays, rendered):
-    params = view_corrections.init(BOTH, 3)
-    moved = view_corrections.move_rays(BOTH, params, VIEW, rays, BOUNDS)
+    params = view_corrections.init(ALL, 3, WIDTH)
+    moved = view_corrections.move_rays(ALL, params, VIEW, rays, BOUNDS)
     np.testing.assert_array_equal(moved.directions, rays.directions)
     np.testing.assert_array_equal(moved.origins, rays.origins)
-    shown = view_corrections.recolor(BOTH, params, VIEW, rendered)
+    shown = view_corrections.recolor(ALL, params, VIEW, rendered)
     np.testing.assert_array_equal(shown.color, rendered.color)
-    assert float(view_corrections.penalty(BOTH, params)) == 0.0
-    assert view_corrections.init(CorrectionConfig(), 3) == {}
+    np.testing.assert_array_equal(view_corrections.color_bias(ALL, params, VIEW), 0.0)
+    assert float(view_corrections.penalty(ALL, params)) == 0.0
+    assert view_corrections.color_bias(CorrectionConfig(), params, VIEW) is None
+    assert view_corrections.init(CorrectionConfig(), 3, WIDTH) == {}
 
 
 def test_what_all_views_share_is_left_to_the_field(rays, rendered):
-    start = view_corrections.init(BOTH, 3)
+    start = view_corrections.init(ALL, 3, WIDTH)
     shared = jax.tree.map(lambda leaf: leaf + 0.1, start)
     for params in (shared, start):
-        moved = view_corrections.move_rays(BOTH, params, VIEW, rays, BOUNDS)
+        moved = view_corrections.move_rays(ALL, params, VIEW, rays, BOUNDS)
         np.testing.assert_allclose(moved.origins, rays.origins, atol=1e-7)
-        shown = view_corrections.recolor(BOTH, params, VIEW, rendered)
+        shown = view_corrections.recolor(ALL, params, VIEW, rendered)
         np.testing.assert_allclose(shown.color, rendered.color, atol=1e-7)
+        bias = view_corrections.color_bias(ALL, params, VIEW)
+        np.testing.assert_allclose(bias, 0.0, atol=1e-7)
 
 
 def test_rotations_are_scipys_and_smooth_at_zero():
@@ -80,8 +85,10 @@ def test_wrong_settings_are_refused():
         CorrectionConfig(color_rate=0.0)
     with pytest.raises(ValueError, match="color_decay must not be negative"):
         CorrectionConfig(color_decay=-1.0)
+    with pytest.raises(ValueError, match="appearance_rate must be positive"):
+        CorrectionConfig(appearance_rate=0.0)
     with pytest.raises(ValueError, match="number of views"):
-        view_corrections.init(BOTH, 0)
+        view_corrections.init(ALL, 0, WIDTH)
 
 
 @pytest.mark.slow  # two compilations
@@ -101,7 +108,7 @@ def test_learns_the_exposure_and_the_pose_of_each_view(scene, data, sampler, run
         )
     )
     last = {}
-    fast = dataclasses.replace(BOTH, color_rate=1.0, pose_rate=0.1)
+    fast = CorrectionConfig(colors=True, poses=True, color_rate=1.0, pose_rate=0.1)
     for corrections in (CorrectionConfig(), fast):
         config = dataclasses.replace(TINY, corrections=corrections)
         state = train_step.init_state(
@@ -120,3 +127,47 @@ def test_learns_the_exposure_and_the_pose_of_each_view(scene, data, sampler, run
     size = np.max(train.aabb[1] - train.aabb[0])
     moved = -size * np.asarray(learned["poses"])[:, :3]
     assert np.corrcoef(moved.ravel(), (shifts - shifts.mean(0)).ravel())[0, 1] > 0.4
+
+
+def test_a_code_changes_the_colour_of_a_point_and_not_its_density():
+    params = fields.init(TINY.field, jax.random.key(0))
+    unit, directions = jax.random.uniform(jax.random.key(1), (2, 5, 3))
+    plain = fields.evaluate(TINY.field, params, unit, directions)
+    none = fields.evaluate(TINY.field, params, unit, directions, jnp.zeros((5, WIDTH)))
+    np.testing.assert_array_equal(plain.color, none.color)
+    bias = jax.random.normal(jax.random.key(2), (5, WIDTH))
+    other = fields.evaluate(TINY.field, params, unit, directions, bias)
+    np.testing.assert_array_equal(other.density, plain.density)
+    assert np.abs(np.asarray(other.color - plain.color)).max() > 0.01
+    # the rows of a bias are those of the points
+    turned = fields.evaluate(TINY.field, params, unit[::-1], directions[::-1], bias[::-1])
+    np.testing.assert_allclose(turned.color[::-1], other.color, atol=1e-6)
+
+
+@pytest.mark.slow  # two compilations
+def test_learns_what_changes_from_photograph_to_photograph(scene, data, sampler, run_key):
+    # in half of the photographs reddish things turn blue and others stay as they are
+    train = scene.train
+    images = train.images.copy()
+    lit = np.arange(train.num_views) % 2 == 0
+    is_turned = lit[:, None, None] & (images[..., 0] > images[..., 2])
+    images[is_turned, :3] = images[is_turned, 2::-1]
+    wrong = posed_images.to_device(train._replace(images=images))
+    last = {}
+    for name in ("none", "appearance"):
+        chosen = {} if name == "none" else {"appearance": True, "appearance_rate": 1.0}
+        config = dataclasses.replace(TINY, corrections=CorrectionConfig(**chosen))
+        state = train_step.init_state(
+            config, jax.random.key(0), sampler, image_shape=train.images.shape[:3]
+        )
+        step = train_step.make_train_step(config, sampler)
+        errors = []
+        for _ in range(config.num_steps):
+            state, metrics = step(state, data._replace(pixels=wrong), run_key)
+            errors.append(float(metrics.mse))
+        last[name] = np.mean(errors[-20:])
+    assert last["appearance"] < 0.85 * last["none"]
+    codes = np.asarray(state.params["views"]["appearance"])
+    apart = codes[lit].mean(0) - codes[~lit].mean(0)
+    within = np.concatenate([codes[lit] - codes[lit].mean(0), codes[~lit] - codes[~lit].mean(0)])
+    assert np.linalg.norm(apart) > 2 * np.sqrt(np.mean(np.sum(within**2, axis=1)))

@@ -159,3 +159,16 @@ def test_nearest_resize_takes_the_value_under_each_centre():
     np.testing.assert_array_equal(pictures.resize_nearest(plane, 4, 4), plane)
     doubled = pictures.resize_nearest(plane, 8, 8)
     np.testing.assert_array_equal(doubled[::2, ::2], plane)
+
+
+def test_a_png_with_any_bit_turned_is_refused(tmp_path):
+    """Its checksums say so; the decoder passes over them and may give other colours."""
+    ramp = np.add.outer(np.arange(120), np.arange(100))[..., None] * np.array([1, 2, 3]) // 3
+    path = save(tmp_path / "a.png", ramp.astype(np.uint8))
+    content = path.read_bytes()
+    for place in range(41, len(content) - 16):  # what is in the chunks of pixels
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.png"):
+            pictures.read_image(path)
