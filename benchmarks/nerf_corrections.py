@@ -1,4 +1,4 @@
-"""What colours, appearance and poses of single views, learned beside the field, buy on a phone's photographs.
+"""What colours, appearance and poses learned for single views buy on photographs of a phone.
 
 Every choice trains the same field with the same steps and seeds. Held-out views are rendered
 uncorrected; `psnr_color_fitted` is their PSNR after the affine map of colours that fits best, which
