@@ -1,7 +1,7 @@
 """`hardlight view`: look around in a run from a web browser."""
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
@@ -21,6 +21,7 @@ class ViewCommand:
     examples: ClassVar[str] = """
   hardlight view runs/blocks-uniform
   hardlight view map.json
+  hardlight view runs/blocks-uniform --picture depth --cameras errors
   hardlight view runs/blocks-uniform --port 9000 --size 320"""
 
     run_folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -31,6 +32,11 @@ class ViewCommand:
     """Address to serve on; 0.0.0.0 lets other machines in."""
     size: int = 256
     """Longer side of the pictures in pixels; while you move it is a quarter of this."""
+    picture: Literal["color", "depth", "opacity"] = "color"
+    """What of a radiance field is shown first; the page can change it."""
+    cameras: Literal["none", "photographs", "errors", "draws"] = "none"
+    """Training cameras of a radiance field, with what they saw, where it is wrong, or where the
+    sampler looks; the page can change it."""
 
     def run(self) -> int:
         """Serves until interrupted."""
@@ -52,5 +58,12 @@ class ViewCommand:
         if voxels_viewer.is_voxels(self.run_folder):
             voxels_viewer.serve(self.run_folder, host=self.host, port=self.port)
             return 0
-        viewer.serve(self.run_folder, host=self.host, port=self.port, size=self.size)
+        viewer.serve(
+            self.run_folder,
+            host=self.host,
+            port=self.port,
+            size=self.size,
+            picture=self.picture,
+            cameras=self.cameras,
+        )
         return 0

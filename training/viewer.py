@@ -21,6 +21,7 @@ from .nerf_setup import bounds
 from .viewer_frusta import Frusta
 
 PICTURES = ("color", "depth", "opacity")
+"""What the visitor may see."""
 _MOVING_SHARE = 0.25
 _FOLLOW_SECONDS = 3.0
 
@@ -28,7 +29,16 @@ _FOLLOW_SECONDS = 3.0
 class Viewer:
     """Serves one loaded run to any number of visitors; one picture is rendered at a time."""
 
-    def __init__(self, run: LoadedRun, *, host: str, port: int, size: int):
+    def __init__(
+        self,
+        run: LoadedRun,
+        *,
+        host: str,
+        port: int,
+        size: int,
+        picture: str = "color",
+        cameras: str = "none",
+    ):
         import viser
 
         self._run, self._size = run, size
@@ -42,10 +52,11 @@ class Viewer:
         self._moved: dict[int, threading.Event] = {}
         gui = self._server.gui
         self._step = gui.add_text("step", str(run.step), disabled=True)
-        self._shown = gui.add_dropdown("picture", PICTURES, initial_value=PICTURES[0])
+        self._shown = gui.add_dropdown("picture", PICTURES, initial_value=picture)
         self._shown.on_update(lambda _: self._redraw())
-        self._cameras = gui.add_dropdown("cameras", viewer_frusta.MODES, initial_value="none")
+        self._cameras = gui.add_dropdown("cameras", viewer_frusta.MODES, initial_value=cameras)
         self._frusta = Frusta(self._server, lambda: self._run, self._lock)
+        self._frusta.show(cameras)
         self._cameras.on_update(lambda _: self._frusta.show(self._cameras.value))
         self._server.on_client_connect(self._welcome)
 
@@ -165,7 +176,7 @@ def opengl_pose(
     return pose
 
 
-def serve(path: str, *, host: str, port: int, size: int) -> None:
+def serve(path: str, *, host: str, port: int, size: int, picture: str, cameras: str) -> None:
     """Loads a run, whose first checkpoint it waits for, and serves it until interrupted."""
     folder = run_folder.existing(path)
     if not checkpoints.steps(folder.checkpoints):
@@ -173,7 +184,7 @@ def serve(path: str, *, host: str, port: int, size: int) -> None:
         while not checkpoints.steps(folder.checkpoints):
             time.sleep(_FOLLOW_SECONDS)
     run = loaded_run.load(path)
-    viewer = Viewer(run, host=host, port=port, size=size)
+    viewer = Viewer(run, host=host, port=port, size=size, picture=picture, cameras=cameras)
     print(f"{path}, step {run.step}: http://{host}:{viewer.port}  (Ctrl-C ends)")
     try:
         while True:

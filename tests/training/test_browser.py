@@ -92,9 +92,9 @@ def wait_until_seen(address, folder, is_right, *, height=600):
 
 
 @contextlib.contextmanager
-def served(path):
+def served(path, *flags):
     """Address of `hardlight view PATH`, while it runs."""
-    arguments = ["view", str(path), "--port", str(free_port())]
+    arguments = ["view", str(path), "--port", str(free_port()), *flags]
     with running([sys.executable, "-u", "-m", "training.cli", *arguments]) as lines:
         line = next(line for line in iter(lines.readline, "") if "Ctrl-C ends" in line)
         yield next(word for word in line.split() if word.startswith("http"))
@@ -125,6 +125,31 @@ def test_a_run_is_drawn_behind_the_controls(finished, tmp_path):
 
     with served(finished[0]) as address:
         wait_until_seen(address, tmp_path, is_right)
+
+
+def page_seen(folder, run, *flags):
+    """What stands between the controls of the viewer, once it rests."""
+    pages = []
+
+    def is_at_rest(picture):
+        pages.append(picture[190:440, 60:640].astype(int))
+        is_drawn = pages[-1].min() < 245 and pages[-1].std() > 0.5
+        return is_drawn and len(pages) > 3 and np.abs(pages[-1] - pages[-3]).mean() < 0.1
+
+    with served(run, *flags) as address:
+        wait_until_seen(address, folder, is_at_rest)
+    return pages[-1]
+
+
+def test_depth_and_cameras_are_shown_as_asked(finished, tmp_path):
+    pytest.importorskip("viser")
+    opacity = page_seen(tmp_path, finished[0], "--picture", "opacity")
+    assert np.mean(np.ptp(opacity, axis=-1) < 12) > 0.97  # shades of grey
+    depth = page_seen(tmp_path, finished[0], "--picture", "depth")
+    assert np.mean(np.ptp(depth, axis=-1) < 12) < 0.8
+    for cameras in ("photographs", "errors", "draws"):  # pictures stand in front of it
+        page = page_seen(tmp_path, finished[0], "--picture", "opacity", "--cameras", cameras)
+        assert np.mean(np.abs(page - opacity).max(-1) > 20) > 0.02
 
 
 def test_a_report_shows_its_pictures(finished, tmp_path):
