@@ -92,8 +92,9 @@ class ExportCommand:
         loaded = motion_setup.load(run_folder.read_job(folder, MotionJob).source)
         target = Path(self.out) if self.out else folder.path / "clips"
         held_out = () if loaded.held_out is None else loaded.held_out.clips
+        taken: set[str] = set()
         for clip in (*loaded.clips, *held_out):
-            path = target / f"{re.sub(r'[^-.+=@ a-zA-Z0-9_]+', '-', clip.name)}.npz"
+            path = target / f"{file_name(clip.name, taken)}.npz"
             save_npz(path, loaded.robot, clip)
             print(f"written: {path} ({clip.seconds:.2f} s)")
         return 0
@@ -115,3 +116,14 @@ class ExportCommand:
         checked = "not run, for want of onnxruntime" if gap is None else f"within {gap:.1e} of ours"
         print(f"written: {path} (iteration {restored.step}; {checked})")
         return 0
+
+
+def file_name(clip: str, taken: set[str]) -> str:
+    """A name any file system takes, and no other clip's; adds it to those taken."""
+    plain = re.sub(r"[^-.+=@ a-zA-Z0-9_]+", "-", clip)
+    name, number = plain, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{plain}-{number}"
+    taken.add(name.lower())
+    return name

@@ -18,6 +18,7 @@ from training import (
     compare_report,
     compare_runs,
     config_json,
+    export_command,
     motion_job,
     motion_onnx,
     motion_options,
@@ -306,3 +307,9 @@ def test_a_folder_of_another_job_is_not_resumed(tmp_path):
     (tmp_path / "config.json").write_text('{"config": {"job": "nerf"}}')
     with pytest.raises(ValueError, match="not a motion run"):
         motion_job.resume(str(tmp_path))
+
+
+def test_clips_whose_names_differ_in_what_files_cannot_hold_get_files_of_their_own():
+    taken = set()
+    names = [export_command.file_name(name, taken) for name in ("a/b", "a:b", "A-b", "c", "a-b-2")]
+    assert names == ["a-b", "a-b-2", "A-b-3", "c", "a-b-2-2"]
