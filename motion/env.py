@@ -57,7 +57,7 @@ class EnvConfig:
       randomisation: scale of the differences between copies of the robot.
       push_seconds: shortest and longest time between pushes; None: no pushes.
       reward_terms: what is paid for.
-      termination_terms: when an episode has failed.
+      termination_terms: when an episode has failed; none: when its state is not finite.
       actor_terms: what the policy observes.
       critic_terms: what the value function observes.
     """
@@ -96,8 +96,9 @@ class EnvConfig:
         return max(1, round(self.episode_seconds * control_rate))
 
     def calm(self) -> "EnvConfig":
-        """Gives the same task for evaluation: without noise, pushes and randomisation, and with
-        episodes that end at the end of their clip only."""
+        """Gives the same task for evaluation: without noise, pushes and randomisation, with
+        episodes that end at the end of their clip only, and with the published limits of failure,
+        whatever limits training has."""
         return dataclasses.replace(
             self,
             observation_noise=0.0,
@@ -105,6 +106,7 @@ class EnvConfig:
             randomisation=0.0,
             push_seconds=None,
             episode_seconds=_NO_LIMIT,
+            termination_terms=terminations.TERMINATIONS,
         )
 
 

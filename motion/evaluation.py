@@ -53,14 +53,20 @@ class Track(NamedTuple):
 def survival_starts(bank: ClipBank, num_starts: int, horizon: int) -> MotionTime:
     """Spreads starts evenly over all moments that have `horizon` steps ahead of them.
 
-    A clip shorter than that is started at its first frame.
+    Of a clip shorter than that, over its first half: these have only to reach its end. Every clip
+    has a start, as far as there are as many starts.
     """
     lengths = np.asarray(bank.clip_length)
-    room = np.maximum(lengths - horizon, 1)
+    room = np.where(lengths > horizon, lengths - horizon, np.maximum(lengths // 2, 1))
     place = (np.arange(num_starts) + 0.5) / num_starts * room.sum()
     ends = np.cumsum(room)
     clip = np.searchsorted(ends, place, side="right")
     frame = np.floor(place - (ends - room)[clip]).astype(np.int32)
+    for missing in np.setdiff1d(np.arange(len(lengths)), clip):
+        counts = np.bincount(clip, minlength=len(lengths))
+        if counts.max() > 1:  # the clip with the most starts gives one
+            given = np.flatnonzero(clip == counts.argmax())[-1]
+            clip[given], frame[given] = missing, 0
     return MotionTime(jnp.asarray(clip, jnp.int32), jnp.asarray(frame, jnp.int32))
 
 

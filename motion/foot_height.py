@@ -31,7 +31,7 @@ def lowest_foot_points(robot: Robot, clip: Clip) -> Float[np.ndarray, " frames"]
     return heights
 
 
-def put_on_floor(robot: Robot, clip: Clip, *, least: float = 0.003) -> tuple[Clip, float]:
+def put_on_floor(robot: Robot, clip: Clip, *, least: float = 0.003) -> tuple[Clip, float, float]:
     """Moves a clip up or down so that its feet stand on the floor.
 
     The height that counts as the floor is a low quantile of the lowest foot point, so jumps do not
@@ -41,10 +41,11 @@ def put_on_floor(robot: Robot, clip: Clip, *, least: float = 0.003) -> tuple[Cli
       clip: with the robot's joints, see `fit_to_robot`.
       least: corrections smaller than this, in metres, are not made.
     Returns:
-      The clip, and by how much it was raised.
+      The clip, by how much it was raised, and by how much its lowest foot is below the floor then.
     """
-    floor = float(np.quantile(lowest_foot_points(robot, clip), STANDING_SHARE))
+    heights = lowest_foot_points(robot, clip)
+    floor = float(np.quantile(heights, STANDING_SHARE))
     if abs(floor) < least:
-        return clip, 0.0
+        return clip, 0.0, max(0.0, -float(heights.min()))
     moved = clip.root_position - np.array([0.0, 0.0, floor])
-    return clip._replace(root_position=moved), -floor
+    return clip._replace(root_position=moved), -floor, max(0.0, floor - float(heights.min()))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from samplers import draws, registry
+from samplers import draws, failure_bins, registry
 from samplers.base import Draw, Feedback, Sampler, multiply_high
 from samplers.motion_bins import MotionTime, bin_of
 
@@ -21,6 +21,18 @@ DEFAULT = "failure_bins"
 MANUAL = "manual"
 _BY_EPISODE = ("beyondmimic_paper", "motion_bins_proposal", "textop")
 _SIZES = ("clip_frames", "batch_size", "frames_per_bin", "horizon_frames", "end_margin")
+
+
+_UNIFORM = {
+    "uniform_fraction": 1.0,
+    "stuck_share": 1.0,
+    "cap": None,
+    "is_length_weighted": True,
+    "is_clip_balanced": False,
+    "look_back_frames": 0,
+    "is_edge_map": False,
+}
+"""Settings under which every frame that may be started at is as likely as any other."""
 
 
 def names() -> tuple[str, ...]:
@@ -66,9 +78,15 @@ def make_start_sampler(
     if name in ("uniform", MANUAL):
         if set(given) - set(known):
             raise ValueError(f"{name} has no setting {', '.join(sorted(set(given) - set(known)))}")
-        fixed = {"uniform_fraction": 1.0, "stuck_share": 1.0}
-        return registry.make_sampler(DEFAULT, {**fixed, **sizes})
+        return registry.make_sampler(DEFAULT, {**_UNIFORM, **sizes})
     return registry.make_sampler(name, {**given, **sizes})
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedStarts(Sampler):
+    """A sampler whose clips count by given weights."""
+
+    clip_weights: tuple[float, ...] = ()
 
 
 class FixedStarts(Sampler):
@@ -146,7 +164,19 @@ def with_clip_weights(sampler: Sampler, weights: Sequence[float]) -> Sampler:
     def sample(key: Key[Array, ""], state: Any) -> Draw:
         return sampler.sample(key, state._replace(override=probabilities(state)))
 
-    return dataclasses.replace(sampler, sample=sample, probabilities=probabilities)
+    fields = {field.name: getattr(sampler, field.name) for field in dataclasses.fields(sampler)}
+    changed = {"sample": sample, "probabilities": probabilities}
+    return WeightedStarts(**{**fields, **changed}, clip_weights=tuple(weights))
+
+
+def uniform_over_frames(sampler: Sampler) -> Sampler:
+    """The sampler of uniform starts over the same bins: every frame alike, clips by their weights,
+    or where starts are given by hand, these."""
+    if isinstance(sampler, FixedStarts):
+        return sampler
+    even = failure_bins.make(dataclasses.replace(sampler.config, **_UNIFORM))
+    weights = sampler.clip_weights if isinstance(sampler, WeightedStarts) else ()
+    return with_clip_weights(even, weights) if weights else even
 
 
 def rows_of(name: str) -> Literal["steps", "episodes"]:

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from samplers import failure_bins
 from samplers.base import Sampler
 from samplers.device_axis import ALONE, SAME, SPLIT, DeviceAxis, axis_of, jit_step
 from samplers.motion_bins import MotionTime
@@ -27,7 +26,7 @@ from . import ppo
 from .clips import ClipBank
 from .env import Env, EnvState, Observation, StepOutput
 from .ppo import Action, Learner, PpoConfig, Rollout
-from .starts import FixedStarts, count_outcomes
+from .starts import count_outcomes, uniform_over_frames
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -78,7 +77,7 @@ def init_state(
     """The state before the first iteration; starts are uniform, or as given by hand."""
     keys = jax.random.split(key, 4)
     state = sampler.init(keys[0])
-    starts = uniform_starts(sampler, keys[1], state)
+    starts = uniform_over_frames(sampler).sample(keys[1], state).items
     world = env.reset(bank, keys[2], starts)
     learner = ppo.init_learner(
         config.ppo,
@@ -88,15 +87,6 @@ def init_state(
         num_actions=env.num_actions,
     )
     return TrainState(learner, state, world, jnp.zeros((), jnp.int32))
-
-
-def uniform_starts(sampler: Sampler, key: Key[Array, ""], state: Any) -> MotionTime:
-    """Draws starts by nothing but chance, over the bins that may be started in; where starts are
-    given by hand, these."""
-    if isinstance(sampler, FixedStarts):
-        return sampler.sample(key, state).items
-    even = dataclasses.replace(sampler.config, uniform_fraction=1.0, is_length_weighted=False)
-    return failure_bins.sample(even, key, state).items
 
 
 def make_train_step(
@@ -188,7 +178,7 @@ class Parts:
         action = ppo.act(self.config.ppo, self.axis.own_key(act_key), learner, seen.actor)
         starts = self.sampler.sample(start_key, sampled).items
         if self.config.start_iteration > 0:
-            even = uniform_starts(self.sampler, start_key, sampled)
+            even = uniform_over_frames(self.sampler).sample(start_key, sampled).items
             is_early = iteration < self.config.start_iteration
             starts = jax.tree.map(lambda a, b: jnp.where(is_early, a, b), even, starts)
         return action, self.axis.own(starts), self.axis.own_key(env_key)
@@ -246,14 +236,15 @@ class Parts:
 
 
 def sampler_statistics(sampler: Sampler, state: Any) -> Metrics:
-    """How concentrated starts are: entropy (1: uniform), effective bins, the likeliest bin."""
+    """How concentrated starts are: entropy over the bins that may be started in (1: all alike),
+    effective bins, the likeliest bin."""
     assert sampler.probabilities is not None
     probs = sampler.probabilities(state)
-    bins = probs.shape[0]
+    num_open = jnp.sum(state.valid)
     safe = jnp.where(probs > 0, probs, 1.0)
-    entropy = -jnp.sum(probs * jnp.log(safe)) / jnp.log(jnp.float32(max(bins, 2)))
+    entropy = -jnp.sum(probs * jnp.log(safe)) / jnp.log(jnp.maximum(num_open, 2))
     return {
-        "starts_entropy": entropy if bins > 1 else jnp.ones(()),
+        "starts_entropy": jnp.where(num_open > 1, entropy, 1.0),
         "starts_effective_bins": 1.0 / jnp.sum(probs**2),
         "starts_top_probability": jnp.max(probs),
         "starts_top_bin": jnp.argmax(probs).astype(jnp.float32),

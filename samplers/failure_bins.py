@@ -72,7 +72,7 @@ class FailureBinsConfig:
       prior_ratio: added to every bin before the kernel, as a share of 1 / S (not a true floor).
       uniform_fraction: λ, the exact floor.
       cap: largest probability as a multiple of uniform; None: off.
-      is_length_weighted: weigh bins by their frames after the floor.
+      is_length_weighted: weigh bins by their frames that may be started at, after the floor.
       is_clip_balanced: divide by the number of bins of the clip after the floor.
       stuck_share: largest share of the environment steps, before look-back and floor, for starts
         in all bins together that nearly always fail without progress; 1: no guard.
@@ -230,7 +230,7 @@ def probabilities(config: FailureBinsConfig, state: FailureBinsState) -> Float[A
     if config.is_length_weighted or config.is_clip_balanced:
         probs = targets.mix_uniform(probs, config.uniform_fraction, state.valid)
         if config.is_length_weighted:
-            probs = probs * state.layout.num_frames
+            probs = probs * _open_frames(config, state.layout)
         if config.is_clip_balanced:
             probs = probs / state.layout.num_bins_of[state.layout.clip]
         probs = targets.normalise(probs, state.valid)
@@ -339,6 +339,12 @@ def make(config: FailureBinsConfig) -> Sampler[FailureBinsState]:
 def _startable(config: FailureBinsConfig, layout: BinLayout) -> Int[Array, " clips"]:
     """Gives how many frames of each clip may be started in, from its first on."""
     return jnp.maximum(layout.frames_of - config.end_margin, 1)
+
+
+def _open_frames(config: FailureBinsConfig, layout: BinLayout) -> Int[Array, " bins"]:
+    """Gives how many frames of each bin may be started at."""
+    left = _startable(config, layout)[layout.clip] - layout.first_frame
+    return jnp.clip(left, 0, layout.num_frames)
 
 
 def _failures_over_exposure(

@@ -54,6 +54,9 @@ def replace_fields(config: Config, assignments: Mapping[str, str]) -> Config:
 def assign(config: Any, values: dict[str, Any], path: str, text: str) -> None:
     """Writes one setting into a config's JSON values, which are checked later.
 
+    Entries of a table go by their names: `terms.NAME.limit=0.5` changes one, `terms=[NAME, NAME]`
+    keeps these.
+
     Args:
       config: says which fields there are and of which type.
       values: of `to_json(config)`; changed.
@@ -66,14 +69,39 @@ def assign(config: Any, values: dict[str, Any], path: str, text: str) -> None:
         raise ValueError(f"no setting {head!r} in {type(config).__name__}: {', '.join(hints)}")
     current = getattr(config, head)
     if rest:
+        if names := _names_of_entries(current):
+            name, _, field = rest.partition(".")
+            if name not in names or not field:
+                raise ValueError(
+                    f"setting {head!r} needs an entry and its field, {head}.{names[0]}.FIELD; "
+                    f"entries: {', '.join(names)}"
+                )
+            place = names.index(name)
+            assign(current[place], values[head][place], field, text)
+            return
         if not dataclasses.is_dataclass(current):
             raise ValueError(f"setting {head!r} is a plain value and has no field {rest!r}")
         assign(current, values[head], rest, text)
+    elif names := _names_of_entries(current):
+        kept = _parse_list(text)
+        if not isinstance(kept, list) or not set(kept) <= set(names):
+            raise ValueError(
+                f"setting {head!r} takes the entries to keep, [{', '.join(names)}], got {text}"
+            )
+        values[head] = [values[head][names.index(name)] for name in kept]
     elif dataclasses.is_dataclass(current):
         names = ", ".join(f"{head}.{field.name}" for field in dataclasses.fields(current))
         raise ValueError(f"setting {head!r} is a group; choose one of {names}")
     else:
         values[head] = to_json(_convert(hints[head], _parse_list(text), "", head))
+
+
+def _names_of_entries(current: Any) -> list[str]:
+    """Names the entries of a table: a tuple of dataclasses that have names."""
+    if not isinstance(current, tuple):
+        return []
+    names = [getattr(entry, "name", None) for entry in current if dataclasses.is_dataclass(entry)]
+    return [name for name in names if isinstance(name, str)] if None not in names else []
 
 
 def parse_value(text: str) -> bool | int | float | str | None:

@@ -17,6 +17,7 @@ from motion.formats.clip_files import load_clip
 from motion.formats.manifest import load_manifest
 from motion.formats.mjcf import load_robot
 from motion.robots import Robot
+from motion.torque_demand import torque_note
 from motion.train_step import TrainState
 from samplers import failure_bins
 from samplers.base import Sampler
@@ -118,9 +119,14 @@ def load(source: MotionSource) -> LoadedMotion:
         )
     held_out = [one for one in found if one.split != "train"]
     return _together(robot, [one for one in found if one.split == "train"])._replace(
-        notes=tuple(note for one in found for note in one.notes),
+        notes=tuple(note for one in found for note in (*one.notes, *_too_hard(robot, one.clip))),
         held_out=_together(robot, held_out) if held_out else None,
     )
+
+
+def _too_hard(robot: Robot, clip: Clip) -> tuple[str, ...]:
+    note = torque_note(robot, clip)
+    return () if note is None else (note,)
 
 
 class _Found(NamedTuple):

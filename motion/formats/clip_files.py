@@ -15,6 +15,9 @@ from .deepmimic import load_deepmimic
 from .npz_clip import JointOrder, load_npz
 
 SUFFIXES = (".csv", ".npz", ".txt")
+_OF_DEEPMIMIC = "humanoid"
+_WORTH_SAYING = 0.02
+"""Metres of foot below the floor."""
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth")
 
 
@@ -64,10 +67,15 @@ def load_clip(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if options.is_put_on_floor:
-        fitted, raised = put_on_floor(robot, fitted)
+        fitted, raised, below = put_on_floor(robot, fitted)
         if raised:
             moved = f"{'raised' if raised > 0 else 'lowered'} by {1000 * abs(raised):.0f} mm"
             notes += (f"{fitted.name}: {moved} to stand on the floor",)
+        if below > _WORTH_SAYING:
+            notes += (
+                f"{fitted.name}: feet are up to {1000 * below:.0f} mm below the floor in some "
+                "frames, which no one height mends",
+            )
     return Loaded(fitted, notes)
 
 
@@ -96,6 +104,11 @@ def read_clip(path: Path, robot: Robot, options: ReadOptions) -> Clip:
             root=robot.tracked_bodies[0],
         )
     if kind == ".txt":
+        if robot.name != _OF_DEEPMIMIC:
+            raise ValueError(
+                f"{path}: DeepMimic motions are brought onto the built-in humanoid; joints of "
+                f"{robot.name} have other zeros"
+            )
         clip = load_deepmimic(path)
         return clip if options.fps is None else clip._replace(fps=options.fps)
     raise ValueError(f"{path}: unknown kind of clip; known endings: {', '.join(SUFFIXES)}")

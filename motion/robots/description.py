@@ -303,6 +303,10 @@ def _set_motors(
             gaintype=mujoco.mjtGain.mjGAIN_FIXED,
             biastype=mujoco.mjtBias.mjBIAS_AFFINE,
         )
+        # the file's own defaults for actuators come with a new one: gears, limits of controls
+        actuator.gear = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        actuator.dyntype = mujoco.mjtDyn.mjDYN_NONE
+        actuator.ctrllimited = actuator.actlimited = False
         actuator.gainprm[0] = motor.stiffness
         actuator.biasprm[1], actuator.biasprm[2] = -motor.stiffness, -motor.damping
         is_limited = math.isfinite(motor.effort)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -220,10 +221,21 @@ def test_what_no_clip_may_be_is_refused(robot, change, message):
 def test_a_floating_clip_is_put_on_the_floor(robot):
     clip = swaying_clip(robot)
     floating = clip._replace(root_position=clip.root_position + np.array([0, 0, 0.3]))
-    landed, raised = foot_height.put_on_floor(robot, floating)
+    landed, raised, below = foot_height.put_on_floor(robot, floating)
     assert raised < -0.25
     floor = np.quantile(foot_height.lowest_foot_points(robot, landed), 0.2)
     assert abs(floor) < 1e-9
+    np.testing.assert_allclose(below, -foot_height.lowest_foot_points(robot, landed).min())
+
+
+def test_feet_that_one_height_cannot_put_on_the_floor_are_told(robot, tmp_path):
+    clip = swaying_clip(robot)
+    drop = np.zeros(clip.num_frames)
+    drop[3:6] = 0.05
+    sunk = clip._replace(root_position=clip.root_position - drop[:, None] * np.array([0, 0, 1.0]))
+    save_npz(tmp_path / "sunk.npz", robot, sunk)
+    notes = " ".join(load_clip(tmp_path / "sunk.npz", robot).notes)
+    assert re.search(r"sway: feet are up to (4[5-9]|5[0-5]) mm below the floor", notes), notes
 
 
 def test_slerp_turns_at_even_speed():

@@ -264,6 +264,24 @@ def test_mujocos_own_humanoid_loads():
     robot = load_robot(path)
     assert robot.num_joints == 21
     assert len(robot.feet) == 2
+    # its file gives every new actuator a gear and limits of control
+    np.testing.assert_array_equal(robot.model.actuator_gear[:, 0], 1.0)
+    assert not robot.model.actuator_ctrllimited.any()
+
+
+def test_defaults_of_a_file_for_actuators_do_not_reach_our_motors(tmp_path):
+    plain = write(tmp_path, legged())
+    robot = load_robot(plain)
+    other = plain.with_name("other.xml")
+    default = '<default><motor ctrllimited="true" ctrlrange="-0.4 0.4" gear="3"/></default>'
+    text = plain.read_text()
+    assert "<default>" not in text
+    other.write_text(text.replace("<worldbody>", f"{default}<worldbody>", 1))
+    changed = load_robot(other)
+    for field in ("actuator_gear", "actuator_ctrllimited", "actuator_actlimited"):
+        np.testing.assert_array_equal(
+            getattr(changed.model, field), getattr(robot.model, field), err_msg=field
+        )
 
 
 @pytest.mark.parametrize(

@@ -72,14 +72,23 @@ def test_the_default_beats_uniform_where_bins_differ_and_ties_where_they_do_not(
     np.testing.assert_allclose(plain.least_share, 1.0, rtol=1e-4)
 
 
-def test_uniform_starts_are_uniform_over_frames():
+@pytest.mark.parametrize("name", ["uniform", "sonic", "textop", "beyondmimic_released"])
+def test_uniform_starts_are_uniform_over_frames(name):
+    """Also those before a run's sampler takes over, whatever its own rule makes of bins."""
     sampler = starts.make_start_sampler(
-        "uniform", clip_frames=(30, 70), batch_size=4000, frames_per_bin=10
+        name, clip_frames=(60, 260), batch_size=60_000, frames_per_bin=50, end_margin=10
     )
-    drawn = sampler.sample(jax.random.key(1), sampler.init(jax.random.key(0))).items
-    place = np.asarray(drawn.frame) + 30 * np.asarray(drawn.clip)
-    counts = np.bincount(place, minlength=100)
-    assert np.abs(counts - 40).max() < 5 * np.sqrt(40)
+    even = sampler if name == "uniform" else starts.uniform_over_frames(sampler)
+    state = even.init(jax.random.key(0))
+    drawn = even.sample(jax.random.key(1), state).items
+    place = np.asarray(drawn.frame) + 60 * np.asarray(drawn.clip)
+    counts = np.bincount(place, minlength=320)
+    is_open = np.r_[np.arange(60) < 50, np.arange(260) < 250]
+    assert counts[~is_open].sum() == 0
+    assert np.abs(counts[is_open] - 200).max() < 5 * np.sqrt(200)
+    weighted = starts.uniform_over_frames(starts.with_clip_weights(sampler, (5.0, 1.0)))
+    probs = np.asarray(weighted.probabilities(weighted.init(jax.random.key(0))))
+    np.testing.assert_allclose(probs[np.asarray(state.layout.clip) == 0].sum(), 0.5, rtol=1e-5)
 
 
 def test_weights_of_clips_multiply_how_often_they_are_started():
@@ -88,7 +97,8 @@ def test_weights_of_clips_multiply_how_often_they_are_started():
     )
     weighted = starts.with_clip_weights(sampler, (1.0, 3.0))
     state = weighted.init(jax.random.key(0))
-    np.testing.assert_allclose(weighted.probabilities(state), [1 / 16] * 4 + [3 / 16] * 4)
+    expected = [1 / 16] * 4 + [3 / 16] * 4
+    np.testing.assert_allclose(weighted.probabilities(state), expected, rtol=1e-6)
     drawn = weighted.sample(jax.random.key(1), state).items
     share = float(jnp.mean(drawn.clip))
     assert abs(share - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4000)

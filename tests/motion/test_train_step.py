@@ -128,8 +128,17 @@ def test_survival_starts_have_room_and_reach_every_clip(bench):
     lengths = np.asarray(bench.bank.clip_length)[np.asarray(begin.clip)]
     assert np.all(np.asarray(begin.frame) + 20 < lengths)
     assert set(np.asarray(begin.clip)) == {0, 1}
-    short = evaluation.survival_starts(bench.bank, 4, 1000)
-    np.testing.assert_array_equal(short.frame, 0)
+
+
+def test_short_clips_are_started_at_several_moments_and_none_is_forgotten(bench):
+    every = np.asarray(bench.bank.clip_length)
+    short = evaluation.survival_starts(bench.bank, 32, 1000)
+    frame, clip = np.asarray(short.frame), np.asarray(short.clip)
+    assert np.all(frame < every[clip] // 2)
+    assert len(np.unique(frame)) > 8
+    long = bench.bank._replace(clip_length=jnp.array([6000, 60]))
+    begin = evaluation.survival_starts(long, 16, 50)
+    assert np.bincount(np.asarray(begin.clip)).tolist() == [15, 1]
 
 
 def test_trials_say_where_and_when_they_failed(bench):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training import config_json
+from training.motion_config import MotionJob, MotionSource
 from training.nerf_config import NerfJob, SamplerConfig, SamplerOption, evaluation_steps
 from training.voxels_config import WorldSource
 
@@ -93,6 +94,30 @@ def test_replace_fields_reads_values_as_typed():
 def test_replace_fields_explains(path, text, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         config_json.replace_fields(TINY, {path: text})
+
+
+def test_entries_of_a_table_go_by_their_names():
+    job = MotionJob(source=MotionSource(clips=("builtin:stand",)))
+    changed = config_json.replace_fields(
+        job,
+        {
+            "env.termination_terms.anchor_height.limit": "0.5",
+            "env.actor_terms": "[joint_position, last_action]",
+        },
+    )
+    limits = {term.name: term.limit for term in changed.env.termination_terms}
+    assert limits == {"anchor_height": 0.5, "anchor_tilt": 0.8, "end_effector_height": 0.25}
+    assert [term.name for term in changed.env.actor_terms] == ["joint_position", "last_action"]
+    assert changed.env.calm().termination_terms == job.env.termination_terms
+    for path, value, message in (
+        ("env.termination_terms.knee.limit", "1", "entries: anchor_height, anchor_tilt"),
+        ("env.termination_terms.anchor_tilt", "1", "needs an entry and its field"),
+        ("env.termination_terms.anchor_tilt.limit", "high", "must be a number"),
+        ("env.actor_terms", "[clock]", "takes the entries to keep"),
+        ("env.reward_terms", "[]", "at least one reward"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config_json.replace_fields(job, {path: value})
 
 
 def test_settings_that_fit_each_other_may_be_changed_together():
