@@ -3,6 +3,8 @@
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled names have no stubs)
 
+from typing import NamedTuple
+
 import mujoco
 import numpy as np
 from jaxtyping import Float
@@ -31,7 +33,20 @@ def lowest_foot_points(robot: Robot, clip: Clip) -> Float[np.ndarray, " frames"]
     return heights
 
 
-def put_on_floor(robot: Robot, clip: Clip, *, least: float = 0.003) -> tuple[Clip, float, float]:
+class OnFloor(NamedTuple):
+    """A clip put on the floor.
+
+    Attributes:
+      raised: by how much, metres; 0: it stood there.
+      below: by how much its lowest foot is below the floor now, metres.
+    """
+
+    clip: Clip
+    raised: float
+    below: float
+
+
+def put_on_floor(robot: Robot, clip: Clip, *, least: float = 0.003) -> OnFloor:
     """Moves a clip up or down so that its feet stand on the floor.
 
     The height that counts as the floor is a low quantile of the lowest foot point, so jumps do not
@@ -40,12 +55,10 @@ def put_on_floor(robot: Robot, clip: Clip, *, least: float = 0.003) -> tuple[Cli
     Args:
       clip: with the robot's joints, see `fit_to_robot`.
       least: corrections smaller than this, in metres, are not made.
-    Returns:
-      The clip, by how much it was raised, and by how much its lowest foot is below the floor then.
     """
     heights = lowest_foot_points(robot, clip)
     floor = float(np.quantile(heights, STANDING_SHARE))
     if abs(floor) < least:
-        return clip, 0.0, max(0.0, -float(heights.min()))
-    moved = clip.root_position - np.array([0.0, 0.0, floor])
-    return clip._replace(root_position=moved), -floor, max(0.0, floor - float(heights.min()))
+        return OnFloor(clip, 0.0, max(0.0, -float(heights.min())))
+    moved = clip._replace(root_position=clip.root_position - np.array([0.0, 0.0, floor]))
+    return OnFloor(moved, -floor, max(0.0, floor - float(heights.min())))
