@@ -85,6 +85,7 @@ def quick_training(is_large: bool) -> TrainConfig:
     """
     ppo = PpoConfig(
         learning_rate=1e-3 if is_large else 3e-4,
+        least_learning_rate=1e-4,
         desired_kl=0.02,
         entropy_weight=0.002,
         network=NetworkConfig(initial_std=0.6),
