@@ -176,7 +176,9 @@ def opengl_pose(
     return pose
 
 
-def serve(path: str, *, host: str, port: int, size: int, picture: str, cameras: str) -> None:
+def serve(
+    path: str, *, host: str, port: int, size: int, picture: str = "color", cameras: str = "none"
+) -> None:
     """Loads a run, whose first checkpoint it waits for, and serves it until interrupted."""
     folder = run_folder.existing(path)
     if not checkpoints.steps(folder.checkpoints):
