@@ -76,8 +76,10 @@ def assign(config: Any, values: dict[str, Any], path: str, text: str) -> None:
                     f"setting {head!r} needs an entry and its field, {head}.{names[0]}.FIELD; "
                     f"entries: {', '.join(names)}"
                 )
-            place = names.index(name)
-            assign(current[place], values[head][place], field, text)
+            kept = {entry["name"]: entry for entry in values[head]}
+            if name not in kept:
+                raise ValueError(f"setting {head!r} keeps {', '.join(kept)}, not {name}")
+            assign(current[names.index(name)], kept[name], field, text)
             return
         if not dataclasses.is_dataclass(current):
             raise ValueError(f"setting {head!r} is a plain value and has no field {rest!r}")

@@ -91,6 +91,19 @@ def test_wrong_settings_are_refused():
         view_corrections.init(ALL, 0, WIDTH)
 
 
+def _trained(corrections, sampler, data, run_key):
+    """The state after a run, and the mean error of its last steps."""
+    config = dataclasses.replace(TINY, corrections=corrections)
+    shape = data.pixels.images.shape[:3]
+    state = train_step.init_state(config, jax.random.key(0), sampler, image_shape=shape)
+    step = train_step.make_train_step(config, sampler)
+    errors = []
+    for _ in range(config.num_steps):
+        state, metrics = step(state, data, run_key)
+        errors.append(float(metrics.mse))
+    return state, np.mean(errors[-20:])
+
+
 @pytest.mark.slow  # two compilations
 def test_learns_the_exposure_and_the_pose_of_each_view(scene, data, sampler, run_key):
     rng = np.random.default_rng(0)
@@ -110,16 +123,9 @@ def test_learns_the_exposure_and_the_pose_of_each_view(scene, data, sampler, run
     last = {}
     fast = CorrectionConfig(colors=True, poses=True, color_rate=1.0, pose_rate=0.1)
     for corrections in (CorrectionConfig(), fast):
-        config = dataclasses.replace(TINY, corrections=corrections)
-        state = train_step.init_state(
-            config, jax.random.key(0), sampler, image_shape=train.images.shape[:3]
+        state, last[corrections.is_used] = _trained(
+            corrections, sampler, data._replace(pixels=wrong), run_key
         )
-        step = train_step.make_train_step(config, sampler)
-        errors = []
-        for _ in range(config.num_steps):
-            state, metrics = step(state, data._replace(pixels=wrong), run_key)
-            errors.append(float(metrics.mse))
-        last[corrections.is_used] = np.mean(errors[-20:])
     assert last[True] < 0.85 * last[False]
     learned = state.params["views"]
     diagonal = np.einsum("vii->v", np.asarray(learned["colors"])[:, :, :3])
@@ -156,16 +162,9 @@ def test_learns_what_changes_from_photograph_to_photograph(scene, data, sampler,
     last = {}
     for name in ("none", "appearance"):
         chosen = {} if name == "none" else {"appearance": True, "appearance_rate": 1.0}
-        config = dataclasses.replace(TINY, corrections=CorrectionConfig(**chosen))
-        state = train_step.init_state(
-            config, jax.random.key(0), sampler, image_shape=train.images.shape[:3]
+        state, last[name] = _trained(
+            CorrectionConfig(**chosen), sampler, data._replace(pixels=wrong), run_key
         )
-        step = train_step.make_train_step(config, sampler)
-        errors = []
-        for _ in range(config.num_steps):
-            state, metrics = step(state, data._replace(pixels=wrong), run_key)
-            errors.append(float(metrics.mse))
-        last[name] = np.mean(errors[-20:])
     assert last["appearance"] < 0.85 * last["none"]
     codes = np.asarray(state.params["views"]["appearance"])
     apart = codes[lit].mean(0) - codes[~lit].mean(0)

@@ -103,8 +103,10 @@ def test_entries_of_a_table_go_by_their_names():
         {
             "env.termination_terms.anchor_height.limit": "0.5",
             "env.actor_terms": "[joint_position, last_action]",
+            "env.actor_terms.last_action.noise": "0.25",
         },
     )
+    assert changed.env.actor_terms[1].noise == 0.25
     limits = {term.name: term.limit for term in changed.env.termination_terms}
     assert limits == {"anchor_height": 0.5, "anchor_tilt": 0.8, "end_effector_height": 0.25}
     assert [term.name for term in changed.env.actor_terms] == ["joint_position", "last_action"]
@@ -118,6 +120,9 @@ def test_entries_of_a_table_go_by_their_names():
     ):
         with pytest.raises(ValueError, match=message):
             config_json.replace_fields(job, {path: value})
+    left_out = {"env.actor_terms": "[last_action]", "env.actor_terms.joint_position.noise": "1"}
+    with pytest.raises(ValueError, match="keeps last_action, not joint_position"):
+        config_json.replace_fields(job, left_out)
 
 
 def test_settings_that_fit_each_other_may_be_changed_together():
