@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
+_MOST_ROWS = 2**16
+
 
 def in_halves(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
     """Gives row_fn(*rows), on CPU computed in two halves and kept.
@@ -33,10 +35,26 @@ def worked_out(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any
     return map_halves(row_fn, *rows)
 
 
+def in_rounds(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
+    """Gives row_fn(*rows), on CPU for at most 2^16 rows at a time.
+
+    What XLA keeps between two kernels then stays in the cache: rows of 64 bytes, a million of them,
+    are written to memory and read back otherwise.
+    """
+    rounds = -(-rows[0].shape[0] // _MOST_ROWS)
+    if jax.default_backend() != "cpu" or rounds < 2:
+        return row_fn(*rows)
+    return _map_rounds(row_fn, rounds, *rows)
+
+
 def map_halves(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
-    """Gives row_fn(*rows) by a loop of two rounds, on any backend."""
+    """Gives row_fn(*rows) by a loop of two rounds, of more for many rows, on any backend."""
+    return _map_rounds(row_fn, max(2, -(-rows[0].shape[0] // _MOST_ROWS)), *rows)
+
+
+def _map_rounds(row_fn: Callable[..., Any], rounds: int, *rows: Shaped[Array, "n ..."]) -> Any:
     n = rows[0].shape[0]
-    padded = (jnp.pad(part, [(0, n % 2)] + [(0, 0)] * (part.ndim - 1)) for part in rows)
-    halves = tuple(part.reshape(2, -1, *part.shape[1:]) for part in padded)
-    found = jax.lax.map(lambda parts: row_fn(*parts), halves)
+    padded = (jnp.pad(part, [(0, -n % rounds)] + [(0, 0)] * (part.ndim - 1)) for part in rows)
+    parts = tuple(part.reshape(rounds, -1, *part.shape[1:]) for part in padded)
+    found = jax.lax.map(lambda parts: row_fn(*parts), parts)
     return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:n], found)

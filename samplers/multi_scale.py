@@ -314,9 +314,8 @@ def _leaf_inside(
             below, first = counts.leaves, 0
         else:
             below, first = counts.sums, offsets[top - height + 1]
-        child, _ = pyramid.choose_child(
-            below, first + parent * FAN, fraction, jnp.zeros_like(fraction), FAN
-        )
+        block = pyramid.take_block(below, first // FAN + parent, FAN)
+        child, _ = pyramid.choose_child(block, fraction, jnp.zeros_like(fraction))
         node = jnp.where(scale >= height, parent * FAN + child, node)
     return node
 

@@ -34,7 +34,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from .base import check_mask, multiply_high, uniform_index
 from .codecs import decode, encode, leaf_dtype
-from .in_halves import worked_out
+from .in_halves import in_rounds, worked_out
 from .threefry import unrolled
 
 MIN_WEIGHT = 1e-30
@@ -187,16 +187,20 @@ def draw(
       The items, and the exact probability (1 - λ) w / Σw + λ prior of each.
     Bad input: when all items weigh 0 the draw is from the prior, and the probability as well.
     """
-    words = jax.random.bits(unrolled(key), (num_words(pyramid) + 1, n), jnp.uint32)
-    branch, _ = _split_word(words[-1])
-    words = words.at[0].set(spread_words(words[0], method))[:-1]
+    rows = num_words(pyramid)
+    is_plain = isinstance(uniform_fraction, int | float) and uniform_fraction == 0
+    words = jax.random.bits(unrolled(key), (rows if is_plain else rows + 1, n), jnp.uint32)
     share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
+    is_other = share > 0 if is_plain else _split_word(words[-1])[0] < share
+    words = words[:rows]
+    if method != "multinomial":
+        words = words.at[0].set(spread_words(words[0], method))
     if prior is None:
-        second = words[1] if words.shape[0] > 1 else jnp.zeros_like(words[0])
+        second = words[1] if rows > 1 else jnp.zeros_like(words[0])
         other = uniform_index(words[0], second, pyramid.num_items)
     else:
         other = descend(prior, words)
-    index = jnp.where(branch < share, other, descend(pyramid, words))
+    index = jnp.where(is_other, other, descend(pyramid, words))
     return read_first(lambda part: mixture_probability(pyramid, part, share, prior), index)
 
 
@@ -261,55 +265,58 @@ def descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arra
 
     An item of weight 0 is never selected while another weighs more.
     """
+    return in_rounds(lambda *parts: _descend(pyramid, jnp.stack(parts)), *words)
+
+
+def _descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Array, " n"]:
     fan = pyramid.leaves.shape[1]
     offsets = level_offsets(pyramid.leaves.shape[0], fan)
     depth = len(offsets) - 1
     starts = jnp.asarray(offsets, jnp.int32)
+    upper, rest = _split_word(words[0])
+    if depth == 0:
+        root = jnp.broadcast_to(decode(pyramid.leaves), (words.shape[1], fan))
+        return jnp.minimum(choose_child(root, upper, rest)[0], pyramid.num_items - 1)
+    root = jnp.broadcast_to(pyramid.sums[:fan], (words.shape[1], fan))
+    carry = jnp.zeros(words.shape[1], jnp.int32), _pack(*choose_child(root, upper, rest))
 
     def choose_in_level(
         level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], UInt32[Array, " n"]]
     ) -> tuple[Int[Array, " n"], UInt32[Array, " n"]]:
-        number, packed = carry
-        node, fraction = _step_down(number, packed, fan)
+        node, fraction = _step_down(*carry, fan)
         upper, rest = _split_word(words[level // 2])
         is_fresh = level % 2 == 0
         fraction = jnp.where(is_fresh, upper, fraction)
         rest = jnp.where(is_fresh, rest, 0.0)
-        base = starts[level] + node * fan
-        return node, _pack(*choose_child(pyramid.sums, base, fraction, rest, fan))
+        block = take_block(pyramid.sums, starts[level] // fan + node, fan)
+        return node, _pack(*choose_child(block, fraction, rest))
 
-    carry = jnp.zeros(words.shape[1], jnp.int32), jnp.zeros(words.shape[1], jnp.uint32)
-    if jax.default_backend() == "cpu" and depth:
-        carry = jax.lax.fori_loop(0, depth, choose_in_level, carry)
+    if jax.default_backend() == "cpu":
+        carry = jax.lax.fori_loop(1, depth, choose_in_level, carry)
     else:
-        for level in range(depth):
+        for level in range(1, depth):
             carry = jax.lax.optimization_barrier(choose_in_level(level, carry))
-    node, fraction = _step_down(carry[0], carry[1], fan)
+    node, fraction = _step_down(*carry, fan)
     if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
-    base = node * fan
-    child, _ = choose_child(pyramid.leaves, base, fraction, jnp.zeros_like(fraction), fan)
-    return jnp.minimum(base + child, pyramid.num_items - 1)
+    block = take_block(pyramid.leaves, node, fan)
+    child, _ = choose_child(block, fraction, jnp.zeros_like(fraction))
+    return jnp.minimum(node * fan + child, pyramid.num_items - 1)
 
 
 def choose_child(
-    nodes: Shaped[Array, "..."],
-    base: Int[Array, " n"],
-    fraction: Float[Array, " n"],
-    rest: Float[Array, " n"],
-    fan: int,
+    block: Float[Array, "n fan"], fraction: Float[Array, " n"], rest: Float[Array, " n"]
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """Picks the child of each block where `fraction` of the block's weight falls.
 
     Returns:
       The child's place in its block, and the fraction left inside it, refined by `rest`.
     """
-    block = take_block(nodes, base // fan, fan)
     cumulative = [block[:, 0]]
-    for child in range(1, fan):
+    for child in range(1, block.shape[1]):
         cumulative.append(cumulative[-1] + block[:, child])
     target = fraction * cumulative[-1]
-    chosen = jnp.zeros_like(base)
+    chosen = jnp.zeros(target.shape, jnp.int32)
     below = jnp.zeros_like(target)
     above = cumulative[-1]
     for edge in cumulative[:-1]:

@@ -6,7 +6,8 @@ O(batch * log N). Donate the old pyramid and nothing is copied.
 Form, by measurement on XLA:CPU: duplicates are found without sorting, by letting each item's leaf
 hold for a moment the number of one of the rows that write it (a sort of the batch costs as much as
 the rest together); levels no longer than the batch are recomputed whole. Coarse leaf formats cannot
-hold a row number, so there a table of hashes does. Few leaves per row are a table themselves.
+hold a row number, so there a table of hashes does. Few leaves per row are a table themselves; where
+there are no more leaves than rows and nothing to blend, they are written whole.
 """
 
 from collections.abc import Callable
@@ -63,9 +64,10 @@ def write(
     is_used = is_used if valid is None else is_used & valid
     index = clip_index(pyramid, index)
     leaves, num_slots = pyramid.leaves.reshape(-1), index.shape[0]
+    is_whole = leaves.shape[0] <= num_slots and blend_fn is None
     if leaves.shape[0] <= _SMALL * num_slots:
         owner, num_slots = index, leaves.shape[0]
-        old = take(leaves, index)
+        old = decode(leaves) if is_whole else take(leaves, index)
     elif leaves.dtype == jnp.float32:
         index, old = read_first(lambda part: take(leaves, part), index)
         rows = jnp.arange(index.shape[0], dtype=jnp.float32)
@@ -75,13 +77,20 @@ def write(
         index, old = read_first(lambda part: take(leaves, part), index)
         owner = _owners_by_hashing(index)
     merged, has_value = _merge(owner, num_slots, value, is_used, duplicates)
+    if is_whole:
+        index = jnp.arange(num_slots, dtype=jnp.int32)
+    else:
+        merged, has_value = take(merged, owner), take(has_value, owner) > 0
     new = merged if blend_fn is None else blend_fn(old, merged)
     is_new = has_value & jnp.isfinite(new)
     new = jnp.where(is_new, clean_weights(new), old)
     new = jnp.where(
         is_new, encode(new, leaves.dtype, index, pyramid.writes), encode(old, leaves.dtype)
     )
-    leaves = leaves.at[index].set(new, mode="promise_in_bounds", wrap_negative_indices=False)
+    if is_whole:
+        leaves = new
+    else:
+        leaves = leaves.at[index].set(new, mode="promise_in_bounds", wrap_negative_indices=False)
     leaves = leaves.reshape(pyramid.leaves.shape)
     maxima = pyramid.maxima
     return pyramid._replace(
@@ -165,22 +174,22 @@ def _merge(
     value: Float[Array, " n"],
     is_used: Bool[Array, " n"],
     duplicates: str,
-) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
-    """Combines the rows of one owner; also says which owners have any row in use."""
+) -> tuple[Float[Array, " {num_slots}"], Bool[Array, " {num_slots}"]]:
+    """Combines the rows of each owner; also says which owners have any row in use."""
     zeros = jnp.zeros(num_slots, value.dtype)
-    count = take(zeros.at[owner].add(is_used.astype(value.dtype)), owner)
     if duplicates == "last":
         rank = jnp.where(is_used, jnp.arange(value.shape[0]), -1)
-        last = jnp.full(num_slots, -1).at[owner].max(rank)[owner]
+        last = jnp.full(num_slots, -1).at[owner].max(rank)
         return value[jnp.maximum(last, 0)], last >= 0
+    count = zeros.at[owner].add(is_used.astype(value.dtype))
     value = jnp.where(is_used, value, 0.0)
     if duplicates == "max":
-        return take(zeros.at[owner].max(value), owner), count > 0
-    merged = take(zeros.at[owner].add(value), owner)
+        return zeros.at[owner].max(value), count > 0
+    total = zeros.at[owner].add(value)
     if duplicates == "sum":
-        return merged, count > 0
+        return total, count > 0
     if duplicates == "mean":
-        return merged / jnp.maximum(count, 1.0), count > 0
+        return total / jnp.maximum(count, 1.0), count > 0
     raise ValueError(f"duplicates must be mean, max, sum or last, got {duplicates!r}")
 
 
