@@ -47,7 +47,7 @@ def _in_a_loop(function: Callable[..., Any]) -> Any:
 
 
 @_in_a_loop
-def _move(strides: Any, t: Any, inverse: Any, plane: Any, cell: int, one: Any) -> Any:
+def _move(strides: Any, t: Any, eye: Any, inverse: Any, plane: Any, cell: int, one: Any) -> Any:
     """Crosses into the next cell; equal planes are taken z first, as in `ray_march`.
 
     Args:
@@ -58,14 +58,17 @@ def _move(strides: Any, t: Any, inverse: Any, plane: Any, cell: int, one: Any) -
     if tz <= tx and tz <= ty:
         is_up = inverse[2] > 0
         pz += one if is_up else -one
-        return cell + (strides[2] if is_up else -strides[2]), 2, (px, py, pz)
+        tz = (pz - eye[2]) * inverse[2]
+        return cell + (strides[2] if is_up else -strides[2]), 2, (px, py, pz), (tx, ty, tz)
     if ty <= tx:
         is_up = inverse[1] > 0
         py += one if is_up else -one
-        return cell + (strides[1] if is_up else -strides[1]), 1, (px, py, pz)
+        ty = (py - eye[1]) * inverse[1]
+        return cell + (strides[1] if is_up else -strides[1]), 1, (px, py, pz), (tx, ty, tz)
     is_up = inverse[0] > 0
     px += one if is_up else -one
-    return cell + (strides[0] if is_up else -strides[0]), 0, (px, py, pz)
+    tx = (px - eye[0]) * inverse[0]
+    return cell + (strides[0] if is_up else -strides[0]), 0, (px, py, pz), (tx, ty, tz)
 
 
 @_in_a_loop
@@ -107,6 +110,7 @@ def gather(
         asked for, weight by axis, depth and median [rays, 5].
     """
     num_rays, num_features = colors.shape
+    is_rgb = num_features == 3  # sums in registers
     num_cells = len(strengths)
     one = strengths.dtype.type(1)
     nowhere = eye[0] + eye[1] + eye[2]
@@ -114,6 +118,7 @@ def gather(
         total = np.empty(num_features, strengths.dtype)
         for ray in range(run * _RUN, min(num_rays, (run + 1) * _RUN)):
             total[:] = 0
+            red = green = blue = total[0]
             if has_geometry:
                 geometry[ray] = 0
                 geometry[ray, 4] = np.inf
@@ -123,8 +128,8 @@ def gather(
             rise = (inverse[ray, 0], inverse[ray, 1], inverse[ray, 2])
             if not math.isfinite(nowhere + rise[0] + rise[1] + rise[2]):
                 end = t  # nothing is seen from there
+            met = _meet(ahead, eye, rise)
             while t < end and through > stop and 0 <= cell < num_cells:
-                met = _meet(ahead, eye, rise)
                 leave = min(min(met[0], met[1]), met[2])
                 if leave > t:
                     hidden = strengths[cell]
@@ -132,18 +137,26 @@ def gather(
                         hidden = -math.expm1(-(leave - t) * hidden)
                     weight = through * hidden
                     after = through - weight
-                    for k in range(num_features):
-                        total[k] += weight * features[cell, axis, k]
+                    if is_rgb:
+                        red += weight * features[cell, axis, 0]
+                        green += weight * features[cell, axis, 1]
+                        blue += weight * features[cell, axis, 2]
+                    else:
+                        for k in range(num_features):
+                            total[k] += weight * features[cell, axis, k]
                     if has_geometry:
                         geometry[ray, axis] += weight
                         geometry[ray, 3] += weight * t
                         if through > 0.5 and after <= 0.5:
                             geometry[ray, 4] = t
                     through = after
-                cell, axis, ahead = _move(strides, met, rise, ahead, cell, one)
+                cell, axis, ahead, met = _move(strides, met, eye, rise, ahead, cell, one)
                 t = leave
             left[ray] = through
-            colors[ray] = total
+            if is_rgb:
+                colors[ray, 0], colors[ray, 1], colors[ray, 2] = red, green, blue
+            else:
+                colors[ray] = total
 
 
 @_on_all_cores
@@ -195,8 +208,8 @@ def scatter(
                 rise = (inverse[ray, 0], inverse[ray, 1], inverse[ray, 2])
                 if not math.isfinite(nowhere + rise[0] + rise[1] + rise[2]):
                     end = t  # nothing is seen from there
+                met = _meet(ahead, eye, rise)
                 while t < end and through > stop and 0 <= cell < num_cells:
-                    met = _meet(ahead, eye, rise)
                     leave = min(min(met[0], met[1]), met[2])
                     if leave > t:
                         slope = hidden = strengths[cell]
@@ -214,7 +227,7 @@ def scatter(
                         rest -= weight * value
                         to_logits[cell] += slope * (after * value - rest)
                         through = after
-                    cell, axis, ahead = _move(strides, met, rise, ahead, cell, one)
+                    cell, axis, ahead, met = _move(strides, met, eye, rise, ahead, cell, one)
                     t = leave
     for block in prange((num_cells + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min(num_cells, (block + 1) * _BLOCK)
