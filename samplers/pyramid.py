@@ -283,7 +283,7 @@ def _descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arr
     def choose_in_level(
         level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], UInt32[Array, " n"]]
     ) -> tuple[Int[Array, " n"], UInt32[Array, " n"]]:
-        node, fraction = _step_down(*carry, fan)
+        node, fraction = _step_down(carry[0], carry[1], fan)
         upper, rest = _split_word(words[level // 2])
         is_fresh = level % 2 == 0
         fraction = jnp.where(is_fresh, upper, fraction)
@@ -296,7 +296,7 @@ def _descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arr
     else:
         for level in range(1, depth):
             carry = jax.lax.optimization_barrier(choose_in_level(level, carry))
-    node, fraction = _step_down(*carry, fan)
+    node, fraction = _step_down(carry[0], carry[1], fan)
     if depth % 2 == 0:
         fraction, _ = _split_word(words[depth // 2])
     block = take_block(pyramid.leaves, node, fan)
