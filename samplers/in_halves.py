@@ -1,9 +1,9 @@
-"""Makes XLA work something out once.
+"""Makes XLA work something out once, or for a part of the rows at a time.
 
 XLA fuses cheap arithmetic into every kernel that reads its result: what ten kernels read is worked
 out, and compiled, ten times. On CPU an optimisation barrier does not stop it; a loop of two rounds
-does, one for each half of the rows. Elsewhere a barrier does, and a loop is dear: the host takes
-part in every round.
+does, one for each half of the rows, or more for many rows. Elsewhere a barrier does, and a loop is
+dear: the host takes part in every round.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _MOST_ROWS = 2**16
 
 
 def in_halves(row_fn: Callable[..., Any], *rows: Shaped[Array, "n ..."]) -> Any:
-    """Gives row_fn(*rows), on CPU computed in two halves and kept.
+    """Gives row_fn(*rows), on CPU computed in two halves, or smaller parts of many rows, and kept.
 
     Args:
       row_fn: a function of arrays of n rows, any n, that treats each row by itself; gives a tree of

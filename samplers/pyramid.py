@@ -8,8 +8,9 @@ Why it stays exact in float32:
 
 * Drawing descends from the root and decides at each node among `fan` children only. One 32-bit
   word serves two levels: 24 bits decide at the upper one, the remainder, refined by the 8 bits
-  left, at the lower one. Probabilities are resolved to 2^-24 of the weight of each block, so no
-  leaf becomes unreachable because the set is large. (A remainder kept over more levels would bring
+  left, at the lower one. Probabilities are resolved to 2^-24 of the weight of a block at the upper
+  level and to 2^-32 of the weight of its parent at the lower one, so no leaf becomes unreachable
+  because the set is large. (A remainder kept over more levels would bring
   evenly spread draws into order, and float32 steps of the upper levels into the probabilities.)
 * Writing (`pyramid_write`) recomputes the parents of what was written from their children and
   never adds differences, so sums cannot drift, whatever happens to the weights.
@@ -32,7 +33,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
-from .base import check_mask, multiply_high, uniform_index
+from .base import check_fraction, check_key, check_mask, multiply_high, uniform_index
 from .codecs import decode, encode, leaf_dtype
 from .in_halves import in_rounds, worked_out
 from .threefry import unrolled
@@ -89,14 +90,15 @@ def build(
       has_maxima: keep the largest weight of each block as well, exact after every write, so that
         `max_weight` is O(1). Takes as much memory as the sums; a write recomputes both.
     Raises:
-      ValueError: when there are no weights, for a fan-out not from 2 to 256, an unknown format.
+      ValueError: for weights that are no list or none, a fan-out not from 2 to 256, an unknown
+        format.
     Bad input: NaN and negative weights count as 0, see `clean_weights`.
     """
     fan = default_fan_out() if fan_out is None else fan_out
     if not 2 <= fan <= 256:
         raise ValueError(f"fan_out must be from 2 to 256, got {fan}")
-    if weights.shape[0] < 1:
-        raise ValueError("a pyramid needs at least one weight, got none")
+    if weights.ndim != 1 or not weights.shape[0]:
+        raise ValueError(f"needs a list of at least one weight, got the shape {weights.shape}")
     codes = encode(clean_weights(weights.astype(jnp.float32)), leaf_dtype(leaf_format))
     leaves = pad_to_blocks(codes, fan).reshape(-1, fan)
     num_levels = len(level_sizes(*leaves.shape))
@@ -180,15 +182,26 @@ def draw(
       prior: what the share λ is drawn from: a pyramid of the same fan-out, for instance of a
         mask; None: uniform over all items.
       method: "multinomial" draws independently; "stratified" and "systematic" spread the n
-        draws evenly over the two top levels, which never raises the variance of a mean and
-        keeps the expected counts; rows then come in the order of the blocks there, and walk memory
-        forward.
+        draws evenly over the two top levels and keep the expected counts; rows then come in the
+        order of the blocks there, and walk memory forward. "stratified" never raises the variance
+        of a mean; "systematic" can, where what is averaged repeats with the items.
     Returns:
       The items, and the exact probability (1 - λ) w / Σw + λ prior of each.
+    Raises:
+      ValueError: for an old-style key, a share known to lie outside [0, 1], a prior of another
+        fan-out, an unknown method.
     Bad input: when all items weigh 0 the draw is from the prior, and the probability as well.
     """
-    rows = num_words(pyramid)
+    check_key(key)
     is_plain = isinstance(uniform_fraction, int | float) and uniform_fraction == 0
+    if isinstance(uniform_fraction, int | float):
+        check_fraction("uniform_fraction", uniform_fraction)
+    if prior is not None and prior.leaves.shape[1] != pyramid.leaves.shape[1]:
+        raise ValueError(
+            f"prior and pyramid need the same fan-out, got {prior.leaves.shape[1]} and "
+            f"{pyramid.leaves.shape[1]}"
+        )
+    rows = num_words(pyramid)
     words = jax.random.bits(unrolled(key), (rows if is_plain else rows + 1, n), jnp.uint32)
     share = jnp.where(total(pyramid) > 0, uniform_fraction, 1.0)
     is_other = share > 0 if is_plain else _split_word(words[-1])[0] < share
@@ -220,7 +233,8 @@ def spread_words(words: UInt32[Array, " n"], method: str) -> UInt32[Array, " n"]
     """Turns n independent 32-bit words into stratified or systematic ones.
 
     Stratified: word j is uniform in the j-th of n equal intervals. Systematic: all words share
-    the place in their interval, so every set of items is hit floor(n p) or ceil(n p) times.
+    the place in their interval, so every run of items that ends with blocks of the two top levels
+    is hit floor(n p) or ceil(n p) times.
     """
     n = words.shape[0]
     if method == "multinomial":
@@ -278,7 +292,8 @@ def _descend(pyramid: WeightPyramid, words: UInt32[Array, "words n"]) -> Int[Arr
         root = jnp.broadcast_to(decode(pyramid.leaves), (words.shape[1], fan))
         return jnp.minimum(choose_child(root, upper, rest)[0], pyramid.num_items - 1)
     root = jnp.broadcast_to(pyramid.sums[:fan], (words.shape[1], fan))
-    carry = jnp.zeros(words.shape[1], jnp.int32), _pack(*choose_child(root, upper, rest))
+    node = (words[0] & 0).astype(jnp.int32)  # varies over devices where the words do
+    carry = node, _pack(*choose_child(root, upper, rest))
 
     def choose_in_level(
         level: Int[Array, ""] | int, carry: tuple[Int[Array, " n"], UInt32[Array, " n"]]

@@ -6,8 +6,9 @@ O(batch * log N). Donate the old pyramid and nothing is copied.
 Form, by measurement on XLA:CPU: duplicates are found without sorting, by letting each item's leaf
 hold for a moment the number of one of the rows that write it (a sort of the batch costs as much as
 the rest together); levels no longer than the batch are recomputed whole. Coarse leaf formats cannot
-hold a row number, so there a table of hashes does. Few leaves per row are a table themselves; where
-there are no more leaves than rows and nothing to blend, they are written whole.
+hold a row number, nor can float32 beyond 2^24 rows; there a table of hashes does. Few leaves per
+row are a table themselves; where there are no more leaves than rows and nothing to blend, they are
+written whole.
 """
 
 from collections.abc import Callable
@@ -35,6 +36,8 @@ DuplicateRule = Literal["mean", "max", "sum", "last"]
 
 _SMALL = 4
 """Leaves per row up to which rows are merged in a table of all leaves."""
+_MOST_ROW_NUMBERS = 2**24
+"""Rows that float32 leaves can tell apart."""
 
 
 def write(
@@ -60,6 +63,7 @@ def write(
       ValueError: for an unknown duplicate rule, when traced.
     Bad input: rows with a non-finite or negative value or an index out of range are ignored.
     """
+    index, value = jnp.asarray(index), jnp.asarray(value, jnp.float32)
     is_used = jnp.isfinite(value) & (value >= 0) & (index >= 0) & (index < pyramid.num_items)
     is_used = is_used if valid is None else is_used & valid
     index = clip_index(pyramid, index)
@@ -68,7 +72,7 @@ def write(
     if leaves.shape[0] <= _SMALL * num_slots:
         owner, num_slots = index, leaves.shape[0]
         old = decode(leaves) if is_whole else take(leaves, index)
-    elif leaves.dtype == jnp.float32:
+    elif leaves.dtype == jnp.float32 and num_slots <= _MOST_ROW_NUMBERS:
         index, old = read_first(lambda part: take(leaves, part), index)
         rows = jnp.arange(index.shape[0], dtype=jnp.float32)
         leaves = leaves.at[index].set(rows, mode="promise_in_bounds", wrap_negative_indices=False)

@@ -200,7 +200,8 @@ def rank_tiles(
 ) -> WeightPyramid:
     """Puts the hardest or easiest share of the tiles into a pool, weighted by area; O(N log N).
 
-    Tiles without a pixel to draw are not counted and never in.
+    All tiles as hard as the last one taken are in, so tiles that are all alike are all in. Tiles
+    without a pixel to draw are not counted and never in.
     """
     num_tiles, areas = tiles.grid.num_tiles, tiles.areas()
     score = pyramid.leaf_weights(score_pyramid, num_tiles)
@@ -209,9 +210,8 @@ def rank_tiles(
     if tiles.allowed is not None:
         rank = jnp.where(areas > 0, rank, jnp.inf)
         count = jnp.sum(areas > 0).astype(jnp.float32)
-    order = jnp.argsort(rank)
-    size = jnp.maximum(jnp.ceil(fraction * count), 1.0)
-    is_in = jnp.zeros(num_tiles, bool).at[order].set(jnp.arange(num_tiles) < size)
+    size = jnp.maximum(jnp.ceil(fraction * count), 1.0).astype(jnp.int32)
+    is_in = rank <= jnp.sort(rank)[size - 1]
     fan = score_pyramid.leaves.shape[1]
     return pyramid.build(jnp.where(is_in, areas, 0.0), fan_out=fan)
 

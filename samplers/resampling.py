@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
-from . import error_maps, error_weighted, pyramid
+from . import error_maps, error_weighted, failure_bins, pyramid
 from .base import Sampler
 from .error_weighted import ErrorWeightedConfig
 from .failure_bins import FailureBinsConfig
@@ -53,7 +54,9 @@ def resample_state(
     """Carries what was learned over from one sampler to another of the same kind and other sizes.
 
     Maps are interpolated linearly over the image, bins shared out by overlap, slots of soft mining
-    stay where they are; means, shares and step counts go on as they were. Pools are ranked anew.
+    stay where they are; means, shares and step counts go on as they were. Pools are ranked anew. A
+    bin is closed where an old one was that may not be started in; what was given by hand is shared
+    out over the open ones.
 
     Args:
       old: the sampler the state is from.
@@ -65,7 +68,8 @@ def resample_state(
       new_shape: the same for the new ones.
     Raises:
       ValueError: for kinds of sampler that differ or keep nothing to carry over, for another
-        number of views, slots or clips, and when data, a mask or shapes are needed or do not match.
+        number of views, slots or clips, when data, a mask or shapes are needed or do not match, and
+        when no bin stays open.
     """
     kind = type(old.config)
     if kind is not type(new.config) or kind not in (
@@ -143,7 +147,7 @@ def _resample_bins(config: FailureBinsConfig, state: Any, new: Sampler) -> Any:
         raise ValueError(
             f"needs the clips as before, {config.clip_frames} frames, got {new.config.clip_frames}"
         )
-    fresh = new.init(jax.random.key(0))
+    fresh, before = new.init(jax.random.key(0)), failure_bins.init(config, jax.random.key(0))
     a, b = state.layout, fresh.layout
     start = jnp.maximum(a.first_frame[:, None], b.first_frame[None])
     stop = jnp.minimum(
@@ -154,10 +158,16 @@ def _resample_bins(config: FailureBinsConfig, state: Any, new: Sampler) -> Any:
     of_new = overlap / b.num_frames[None].astype(jnp.float32)
     # Failures are shared out; exposure in passes is a density, so a split bin keeps it.
     exposure_share = of_new if config.is_exposure_in_passes else of_old
+    is_forbidden = before.valid & ~state.valid
+    valid = fresh.valid & ~jnp.any(is_forbidden[:, None] & (overlap > 0), axis=0)
+    if not isinstance(valid, Tracer) and not bool(jnp.any(valid)):
+        raise ValueError("every bin of the new size holds a part that may not be started in")
+    override = jnp.matmul(state.override, of_old, precision="highest")
     return fresh._replace(
         failures=jnp.matmul(state.failures, of_old, precision="highest"),
         exposure=jnp.matmul(state.exposure, exposure_share, precision="highest"),
         trend=jnp.matmul(state.trend, of_new, precision="highest"),
-        valid=jnp.any(state.valid[:, None] & (overlap > 0), axis=0),
+        valid=valid,
+        override=jnp.where(valid, override, 0.0),
         step=state.step,
     )

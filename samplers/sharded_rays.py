@@ -98,6 +98,16 @@ def make_sharded_ray_sampler(
 
         return on_devices(one, (split, split, split))(state, draw, feedback)
 
+    def reweigh(state: Any, draw: Draw, errors: Float[Array, " n"]) -> Float[Array, " n"]:
+        assert own.reweigh is not None
+        fn = own.reweigh
+
+        def one(state: Any, draw: Draw, errors: Float[Array, " h"]) -> Float[Array, " h"]:
+            draw = draw._replace(items=moved(draw.items, -1), probs=draw.probs * count)
+            return fn(_alone(state), draw, errors)
+
+        return on_devices(one, (split, split, split))(state, draw, errors)
+
     def probabilities(state: Any) -> Float[Array, "..."]:
         assert own.probabilities is not None
         fn = own.probabilities
@@ -111,6 +121,7 @@ def make_sharded_ray_sampler(
         config=own.config,
         takes_mask=False,
         plan=own.plan,
+        reweigh=None if own.reweigh is None else reweigh,
     )
 
 

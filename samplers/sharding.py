@@ -69,6 +69,8 @@ def draw_fixed_share(
 ) -> tuple[Int[Array, " {n}"], Float[Array, " {n}"]]:
     """Draws n / H items on every device, from its own slice.
 
+    A slice that weighs nothing is drawn evenly, so items of weight 0 come from there.
+
     Returns:
       Global indices and exact probabilities, split over the axis.
     Raises:

@@ -41,8 +41,11 @@ class DistinctDraw(NamedTuple):
 def draw_distinct(key: Key[Array, ""], pyramid: WeightPyramid, n: int) -> DistinctDraw:
     """Draws n different items, one after the other in proportion to the weights left.
 
+    Raises:
+      ValueError: for an old-style key.
     Bad input: items of weight 0 are never drawn; what is missing then is marked invalid.
     """
+    check_key(key)
     fan = pyramid.leaves.shape[1]
     offsets = level_offsets(*pyramid.leaves.shape)
     depth = len(offsets)
@@ -121,7 +124,8 @@ def choice(
                 f"needs {needed} positive weights, at least {MIN_WEIGHT:g} of the largest, "
                 f"got {num_positive}"
             )
-    largest = jnp.max(jnp.where(jnp.isfinite(weights), weights, 0.0))
+    weights = jnp.where(jnp.isfinite(weights), weights, 0.0)
+    largest = jnp.max(weights)
     pyramid = build(weights / jnp.where(largest > 0, largest, 1.0))
     if replace:
         return draw(key, pyramid, n)[0]

@@ -50,7 +50,8 @@ class VoxelsCommand:
     """What tiny (words out of lake, snow, hills, towers) or sdxl (any text) should make of the
     world, which is then the start, not the goal."""
     sampler: OptionalStr = None
-    """Which cameras to look from: views_rounds (default), views, views_farthest, uniform."""
+    """Which cameras to look from: views_rounds (default), views, views_farthest, uniform,
+    error_weighted."""
     sampler_option: Assignments = ()
     """Settings of the sampler, NAME=VALUE; a wrong NAME lists the right ones."""
     want: Assignments = ()

@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
       soft: what training sees at the current temperature.
       exported: the map that would be written.
       hard: pictures of that map, 8 bits.
-      numbers: metrics for summary.json.
+      numbers: metrics for summary.json; `visible_right` is None where no cell is visible.
     """
 
     soft: Float[np.ndarray, "views rows cols 3"]
@@ -126,7 +126,7 @@ class Evaluator:
             "known_material_share": map_statistics(known).material_share,
             "material_shift": difference.material_shift,
             "num_visible": int(visible.sum()),
-            "visible_right": round(float(right.mean()), 5) if right.size else 1.0,
+            "visible_right": round(float(right.mean()), 5) if right.size else None,
         }
 
     def visible(self) -> Bool[np.ndarray, "x y z"]:

@@ -286,8 +286,8 @@ def _finish(
     voxels_report.write(folder, setup, judged, values, config_json.to_json(job))
     found = f"{final['num_blocks']:,} blocks"
     if "visible_right" in final:
-        share = 100 * final["visible_right"]
-        found = f"{share:.1f} % of the visible cells of the {final['known_map']} map"
+        share, known = final["visible_right"], f"visible cells of the {final['known_map']} map"
+        found = f"no {known}" if share is None else f"{100 * share:.1f} % of the {known}"
     print(
         f"{found}, PSNR {final['psnr']:.1f} dB, exported {final['psnr_exported']:.1f} dB, "
         f"export gap {final['export_gap']:.1f} dB, {duration(progress.train_seconds)} of training"

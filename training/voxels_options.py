@@ -25,6 +25,14 @@ from .voxels_config import (
 _TINY_SCALE = 4.0
 # a search from fog begins a second time from what it found; shorter runs have nothing to begin from
 _SEARCH_STEPS, _RESTARTS, _LEAST_STEPS_TO_RESTART = 1200, (0.6,), 400
+_READERS = {
+    "spread": ("mixture",),
+    "distillation": ("mixture", "tiny"),
+    "weights": TEXT_GUIDES,
+    "unet": ("sdxl",),
+    "sdxl": ("sdxl",),
+}
+"""Which guides read a setting of the guidance section; all read those that are not here."""
 
 
 def build(command: VoxelsCommand) -> VoxelsJob:
@@ -71,7 +79,8 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         material_entropy=0.5 if wishes != Wishes() else 0.0,
     )
     train = TrainConfig(render=render, losses=losses)
-    if source.start == "fog" and (command.steps or _SEARCH_STEPS) >= _LEAST_STEPS_TO_RESTART:
+    steps = _asked_steps(command, assignments)
+    if source.start == "fog" and (steps or _SEARCH_STEPS) >= _LEAST_STEPS_TO_RESTART:
         # the rate is held: a logit at its bound has far to go where it changes sides late
         train = dataclasses.replace(
             train,
@@ -79,8 +88,8 @@ def build(command: VoxelsCommand) -> VoxelsJob:
             restarts=_RESTARTS,
             final_learning_rate=train.learning_rate,
         )
-    if command.steps is not None:
-        train = dataclasses.replace(train, num_steps=command.steps)
+    if steps is not None and steps > 0:
+        train = dataclasses.replace(train, num_steps=steps)
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
     job = VoxelsJob(
         seed=command.seed or 0,
@@ -108,7 +117,39 @@ def build(command: VoxelsCommand) -> VoxelsJob:
         for name, text in assignments.items()
         if not name.startswith("world.")
     }
-    return config_json.replace_fields(job, others)
+    job = config_json.replace_fields(job, others)
+    _refuse_unread(job.guidance, assignments)
+    if "learning_rate" in assignments and "final_learning_rate" not in assignments:
+        rate = job.train.learning_rate * train.final_learning_rate / train.learning_rate
+        job = dataclasses.replace(
+            job, train=dataclasses.replace(job.train, final_learning_rate=rate)
+        )
+    return job
+
+
+def _asked_steps(command: VoxelsCommand, assignments: dict[str, str]) -> int | None:
+    """The length of the run by --set or --steps; None where neither says it, or not as a number."""
+    if "num_steps" not in assignments:
+        return command.steps
+    steps = config_json.parse_value(assignments["num_steps"])
+    return steps if type(steps) is int else None
+
+
+def _refuse_unread(guidance: GuidanceConfig, assignments: dict[str, str]) -> None:
+    """Refuses settings that the guide of the run does not read."""
+    for name in assignments:
+        section, _, setting = name.partition(".")
+        readers = _READERS.get(setting.partition(".")[0], (guidance.name,))
+        if section == "guidance" and guidance.name not in readers:
+            raise ValueError(f"{name} is read by {' and '.join(readers)}, not by {guidance.name}")
+    if "guidance.sdxl.prompt" in assignments:
+        raise ValueError("guidance.sdxl.prompt follows from --prompt")
+    variant = guidance.sdxl.variant
+    is_set = "guidance.sdxl.variant" in assignments
+    if is_set and guidance.unet is not None and variant != "residual":
+        raise ValueError(
+            f"guidance.sdxl.variant follows from guidance.unet: residual, got {variant}"
+        )
 
 
 def _wishes(command: VoxelsCommand) -> Wishes:

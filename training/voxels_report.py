@@ -35,7 +35,8 @@ def write(
         ("steps", f"{summary['steps']:,}"),
     ]
     if final["known_map"] != "none":
-        right = f"{100 * final['visible_right']:.2f} %"
+        share = final["visible_right"]
+        right = "none is visible" if share is None else f"{100 * share:.2f} %"
         facts.insert(0, (f"visible cells as in the {final['known_map']} map", right))
     parts = [
         report_page.facts(facts),

@@ -17,7 +17,7 @@ from scenes.cameras import Cameras
 from scenes.formats.pictures import read_image
 from voxels.block_map import BlockMap, make_map, map_statistics
 from voxels.formats.any_map import load_any_map
-from voxels.formats.metadata_json import load_views
+from voxels.formats.metadata_json import CapturedViews, load_views
 from voxels.formats.palette_json import load_palette
 from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, harden, uniform_grid
 from voxels.guidance.mixture import mixture
@@ -132,14 +132,12 @@ def load(source: WorldSource) -> LoadedWorld:
     else:
         views = load_views(source.cameras)
         cameras, near = views.cameras, views.near
-        if all(path is not None and path.is_file() for path in views.image_paths):
-            pictures = _read_pictures(views.image_paths, views.rows, views.cols)
-            is_rendered = False
-        elif source.map is None:
-            raise ValueError(f"{source.cameras}: pictures are missing, and there is no map")
-        else:
-            notes.append(f"{source.cameras}: pictures are missing; those of the map are used")
+        if source.map is not None and not any(views.image_paths):
+            notes.append(f"{source.cameras}: names no pictures; those of the map are used")
             pictures = render_map(block_map, cameras, views.rows, views.cols, near, palette)
+        else:
+            pictures = _read_pictures(source.cameras, views)
+            is_rendered = False
     known = "hidden" if source.start == "fog" else "initial"
     if source.map is None and source.cameras is not None:
         known = "none"
@@ -161,6 +159,7 @@ def prepare(job: VoxelsJob, loaded: LoadedWorld | None = None) -> Setup:
         ("scale", render_config.scale, loaded.scale),
         ("rows", render_config.rows, loaded.rows),
         ("cols", render_config.cols, loaded.cols),
+        ("near", render_config.near, loaded.near),
     ):
         if given != known:
             raise ValueError(
@@ -334,12 +333,16 @@ def _exact(config: RenderConfig, logits, probs, lit, sky, cameras, view) -> Arra
     return render(config, logits, probs, lit, sky, cameras, view).color
 
 
-def _read_pictures(paths: tuple[Any, ...], rows: int, cols: int) -> UInt8[np.ndarray, "v r c 3"]:
+def _read_pictures(source: str, views: CapturedViews) -> UInt8[np.ndarray, "v r c 3"]:
     pictures = []
-    for path in paths:
+    for name, path in zip(views.names, views.image_paths, strict=True):
+        if path is None:
+            raise ValueError(f"{source}: view {name} names no picture (rgbPath)")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such picture; view {name} of {source} names it")
         picture = read_image(path)
-        if picture.shape[:2] != (rows, cols):
+        if picture.shape[:2] != (views.rows, views.cols):
             size = "{1} x {0}".format(*picture.shape)
-            raise ValueError(f"{path}: must be {cols} x {rows} pixels, got {size}")
+            raise ValueError(f"{path}: must be {views.cols} x {views.rows} pixels, got {size}")
         pictures.append(picture[..., :3])
     return np.stack(pictures)

@@ -18,7 +18,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from scenes.cameras import Cameras
 
 from .grid import VoxelGrid, temper
-from .rendering.images import RenderConfig, composite, grid_rays, render
+from .rendering.images import (
+    Image,
+    RenderConfig,
+    composite,
+    grid_rays,
+    render,
+    without_splatting,
+)
 
 _EPSILON = 1e-6
 
@@ -51,8 +58,9 @@ class GradientReport(NamedTuple):
       occupancy, material: sizes of the gradients of a mean loss.
       per_material: L2 norm of the gradient of each material's logits.
       num_nan, num_infinite: entries that are.
+      overflow: that of the image, see `Image`; the report is right where it is 0.
       is_finite: no entry is NaN or infinite.
-      is_differentiable: finite, not zero, and something is visible.
+      is_differentiable: finite, not zero, something is visible, and everything found room.
     """
 
     gradient_health_score: Float[Array, ""]
@@ -70,6 +78,7 @@ class GradientReport(NamedTuple):
     per_material: Float[Array, " materials"]
     num_nan: Int[Array, ""]
     num_infinite: Int[Array, ""]
+    overflow: Int[Array, ""]
     is_finite: Bool[Array, ""]
     is_differentiable: Bool[Array, ""]
 
@@ -82,8 +91,11 @@ def cell_visibility(
 ) -> Float[Array, "x y z"]:
     """How many pixels' worth of a view each cell makes up; sums to the sum of alpha.
 
-    It is the derivative of the view's alpha by what the cells show, so every backend has it.
+    Per cell the sum over pixels of its weight w (docs/voxels.md). It is the derivative of the
+    view's alpha by what the cells show, so every backend has it; where `config` says `splat` it
+    marches, so that there is no room to run out of.
     """
+    config = without_splatting(config)
     rays = grid_rays(config, cameras, view)
     one = jnp.ones((1, 6, 1), occupancy_logits.dtype)
 
@@ -113,18 +125,17 @@ def gradient_report(
       step: how far the check moves each way, in logits.
     """
 
-    def picture(grid: VoxelGrid) -> tuple[Array, Array]:
+    def picture(grid: VoxelGrid) -> Image:
         logits, probs = temper(grid, temperature)
-        image = render(config, logits, probs, lit, sky, cameras, view)
-        return image.color, image.alpha
+        return render(config, logits, probs, lit, sky, cameras, view)
 
     def pixel_sum(grid: VoxelGrid) -> Array:
-        color, alpha = picture(grid)
-        return jnp.sum(color) + 0.1 * jnp.sum(color * alpha[..., None])
+        image = picture(grid)
+        return jnp.sum(image.color) + 0.1 * jnp.sum(image.color * image.alpha[..., None])
 
-    def mean_loss(grid: VoxelGrid) -> Array:
-        color, _ = picture(grid)
-        return jnp.mean(jnp.square(color - 0.5))
+    def mean_loss(grid: VoxelGrid) -> tuple[Array, Array]:
+        image = picture(grid)
+        return jnp.mean(jnp.square(image.color - 0.5)), image.overflow
 
     is_block = grid.occupancy_logits > 0
     is_there = jax.nn.sigmoid(grid.occupancy_logits) > 0.01
@@ -132,7 +143,7 @@ def gradient_report(
     old = jax.grad(pixel_sum)(grid).material_logits * is_block[..., None]
     health, old_norm, share = _health(old, is_block)
 
-    gradient = jax.grad(mean_loss)(grid)
+    gradient, overflow = jax.grad(mean_loss, has_aux=True)(grid)
     seen = cell_visibility(config, grid.occupancy_logits / temperature, cameras, view) > 1e-3
     num_visible = jnp.sum(seen)
     per_cell = jnp.linalg.norm(gradient.material_logits, axis=-1)
@@ -145,8 +156,8 @@ def gradient_report(
 
     def disagreement(direction: VoxelGrid) -> Array:
         slope = _dot(gradient, direction)
-        ahead = mean_loss(jax.tree.map(lambda x, d: x + step * d, grid, direction))
-        behind = mean_loss(jax.tree.map(lambda x, d: x - step * d, grid, direction))
+        ahead, _ = mean_loss(jax.tree.map(lambda x, d: x + step * d, grid, direction))
+        behind, _ = mean_loss(jax.tree.map(lambda x, d: x - step * d, grid, direction))
         difference = (ahead - behind) / (2 * step)
         size = jnp.maximum(jnp.abs(slope), jnp.abs(difference))
         # what float32 can tell from two losses
@@ -183,8 +194,9 @@ def gradient_report(
         per_material=jnp.sqrt(jnp.sum(jnp.square(gradient.material_logits), axis=(0, 1, 2))),
         num_nan=num_nan,
         num_infinite=num_infinite,
+        overflow=overflow,
         is_finite=is_finite,
-        is_differentiable=is_finite & is_alive & (num_visible > 0),
+        is_differentiable=is_finite & is_alive & (num_visible > 0) & (overflow == 0),
     )
 
 

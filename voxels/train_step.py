@@ -19,7 +19,7 @@ from samplers.base import Draw, Feedback, Sampler
 from scenes.cameras import Cameras
 
 from .grid import VoxelGrid, bound_logits, temper
-from .guidance.protocol import Guidance, Pull, Query, ask
+from .guidance.protocol import Guidance, Pull, Query
 from .losses import LossWeights, Priors, grid_loss
 from .optimizer import adam_per_cell
 from .rendering.images import RenderConfig, render_views
@@ -34,7 +34,8 @@ class TrainConfig:
       render: what a training view is.
       num_steps: length of the run; schedules end there.
       restarts: shares of the run, rising, at which it begins anew from what it has found so far:
-        logits are brought within `restart_logit` and all schedules go back to their start.
+        logits are brought within `restart_logit` and the schedules here go back to their start;
+        that of a guide's noise goes by the whole run.
       restart_logit: the doubt of a restart, as `max_logit`.
       learning_rate, final_learning_rate: Adam's, falling geometrically.
       temperature_start, temperature_end: logits are divided by this, changing geometrically.
@@ -293,5 +294,5 @@ def train_step(
     if not guidance.is_traceable:
         raise ValueError(f'guidance "{guidance.name}" runs outside jit; use look and learn')
     seen = look(config, sampler, run_key, state, world)
-    pull = ask(guidance.pull, world.guide, seen.key, seen.query)
+    pull = guidance.pull(world.guide, seen.key, seen.query)
     return learn(config, sampler, state, world, seen, pull)

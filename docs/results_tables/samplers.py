@@ -6,12 +6,15 @@ from . import cells
 
 
 def samplers_table() -> str:
-    """Lists the registry: name, job, purpose, whether the loss stays unbiased, source."""
-    lines = ["| name | chooses | what it does | unbiased | source |", "|---|---|---|---|---|"]
+    """Lists the registry: name, job, purpose, whether the loss stays unbiased, cost, source."""
+    costs = cells.read("sampler_costs_cpu")["samplers"]
+    rows = []
     for name, entry in ENTRIES.items():
-        unbiased = "yes" if entry.is_unbiased else "no"
-        lines.append(f"| `{name}` | {entry.kind} | {entry.summary} | {unbiased} | {entry.source} |")
-    return "\n".join(lines)
+        unbiased, cost = "yes" if entry.is_unbiased else "no", costs[name]
+        kept = "under 0.1" if cost["megabytes"] < 0.1 else f"{cost['megabytes']:.3g}"
+        price = f"{cost['milliseconds']:.2g} ms, {kept} MB"
+        rows.append([f"`{name}`", entry.kind, entry.summary, unbiased, price, entry.source])
+    return cells.table(["name", "chooses", "what it does", "unbiased", "cost", "source"], rows)
 
 
 def sampler_speed_table() -> str:

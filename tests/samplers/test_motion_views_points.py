@@ -270,11 +270,15 @@ def test_independent_views_prefer_loss_and_stale_and_stay_unbiased():
     assert probs[12:].mean() > 1.5 * probs[:4].mean()
     stale = even._replace(last=even.last.at[0].set(-10000))
     assert float(sampler.probabilities(stale)[0]) > 2 * probs[0]
+    # the gradient of a model's squared error over all views, and the loss itself
+    features = np.random.default_rng(0).normal(size=(16, 2))
+    gradient = 2.0 * (features @ [0.3, -0.2] - losses)[:, None] * features
+    wanted = np.concatenate([gradient, losses[:, None]], axis=1)
     estimates = [
-        np.mean(np.asarray(draw.weights) * losses[np.asarray(draw.items)])
+        np.mean(np.asarray(draw.weights)[:, None] * wanted[np.asarray(draw.items)], axis=0)
         for draw in (sample(jax.random.key(seed), state) for seed in range(800))
     ]
-    assert_mean_close(estimates, losses.mean())
+    assert_mean_close(np.stack(estimates), wanted.mean(axis=0))
 
 
 def test_views_seen_seldom_are_preferred_when_asked():
@@ -299,14 +303,24 @@ def test_points_are_unbiased_for_the_mean_along_the_ray(shape):
     state = sampler.init(jax.random.key(0), depth, sigma)
     query = RayQuery(jnp.arange(7), jnp.full(7, 1.0), jnp.full(7, 6.0))
 
+    def loss(model, t):  # of a small model along the ray, and its gradient by the model
+        return (model[0] * jnp.cos(t) + model[1] * t - jnp.sin(3.0 * t)) ** 2
+
+    by_model = jax.vmap(jax.vmap(jax.value_and_grad(loss), (None, 0)), (None, 0))
+    model = jnp.asarray([0.7, -0.2])
+
     def estimate(key):
         draw = sampler.sample(key, state, query)
-        return jnp.mean(draw.weights * jnp.sin(3.0 * draw.items.t) ** 2, axis=1)
+        value, slope = by_model(model, draw.items.t)
+        every = jnp.concatenate([value[..., None], slope], axis=-1)
+        return jnp.mean(draw.weights[..., None] * every, axis=1)
 
     keys = jax.random.split(jax.random.key(1), 4000)
     t = np.linspace(1, 6, 200001)
-    exact = np.trapezoid(np.sin(3 * t) ** 2, t) / 5
-    assert_mean_close(jax.jit(jax.vmap(estimate))(keys), np.full(7, exact))
+    residual = 0.7 * np.cos(t) - 0.2 * t - np.sin(3 * t)
+    every = np.stack([residual**2, 2 * residual * np.cos(t), 2 * residual * t])
+    exact = np.trapezoid(every, t) / 5
+    assert_mean_close(jax.jit(jax.vmap(estimate))(keys), np.tile(exact, (7, 1)))
     draw = sampler.sample(jax.random.key(2), state, query)
     assert float(jnp.max(draw.weights)) <= 2.0 * (1 + 1e-4)
     np.testing.assert_allclose(draw.weights[3:6], 1.0, rtol=1e-5)

@@ -1,6 +1,7 @@
 """Laws of the weight pyramid."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -213,3 +214,51 @@ def test_writing_a_donated_pyramid_copies_no_leaves(n):
 def test_impossible_settings_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_what_a_draw_cannot_use_is_refused_by_name():
+    draw, build = inspect.unwrap(pyramid.draw), inspect.unwrap(pyramid.build)  # as for users
+    tree, key = pyramid.build(jnp.ones(9), fan_out=4), jax.random.key(0)
+    with pytest.raises(ValueError, match="typed key"):
+        draw(jax.random.PRNGKey(0), tree, 2)
+    for share in (-0.5, 2.0):
+        with pytest.raises(ValueError, match="uniform_fraction"):
+            draw(key, tree, 2, uniform_fraction=share)
+    with pytest.raises(ValueError, match="fan-out, got 8 and 4"):
+        draw(key, tree, 2, prior=pyramid.build(jnp.ones(9), fan_out=8))
+    with pytest.raises(ValueError, match=r"shape \(3, 3\)"):
+        build(jnp.ones((3, 3)))
+
+
+@pytest.mark.parametrize("num_items", [8, 5000])
+def test_writes_take_numpy_arrays_and_merge_in_float32(num_items):
+    write = inspect.unwrap(pyramid_write.write)  # untyped, as for users
+    tree, index = pyramid.build(jnp.ones(num_items)), np.zeros(1000, np.int32)
+    for rule in ("mean", "max", "last"):
+        value = jnp.full(1000, 3.0, jnp.bfloat16)
+        assert write(tree, index, value, duplicates=rule).leaves[0, 0] == 3.0
+        after = write(tree, index, np.full(1000, 3.0), duplicates=rule)
+        assert after.leaves[0, 0] == 3.0
+
+
+def test_more_rows_than_leaves_can_number_are_told_apart(monkeypatch):
+    monkeypatch.setattr(pyramid_write, "_MOST_ROW_NUMBERS", 8)
+    tree, index = pyramid.build(jnp.ones(500)), jnp.asarray([3, 7, 3, 490, 12, 13, 14, 15, 16, 7])
+    hashed = pyramid_write.write(tree, index, jnp.arange(10.0))
+    monkeypatch.undo()
+    plain = pyramid_write.write(tree, index, jnp.arange(10.0))
+    np.testing.assert_array_equal(hashed.leaves, plain.leaves)
+    assert float(plain.leaves.reshape(-1)[7]) == 5.0
+
+
+def test_draws_work_on_each_device_of_a_mesh():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    tree = pyramid.build(jnp.arange(300.0))
+
+    def one(keys):
+        return pyramid.draw(keys[0], tree, 64)[0]
+
+    split = jax.sharding.PartitionSpec("data")
+    drawn = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=split, out_specs=split))
+    keys = jax.random.split(jax.random.key(3), 1)
+    np.testing.assert_array_equal(drawn(keys), pyramid.draw(keys[0], tree, 64)[0])

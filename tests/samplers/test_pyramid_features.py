@@ -1,6 +1,7 @@
 """Compact leaves, masks, stratified draws, sweeps and draws without replacement."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -325,6 +326,25 @@ def test_choice_is_like_numpy():
 def test_choice_refuses_what_numpy_refuses(weights, n, replace, message):
     with pytest.raises(ValueError, match=message):
         samplers.choice(jax.random.key(0), jnp.asarray(weights), n, replace=replace)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan, -1.0])
+@pytest.mark.parametrize("replace", [True, False])
+def test_choice_inside_jit_leaves_out_what_is_no_weight(bad, replace):
+    choose = jax.jit(samplers.choice, static_argnums=2, static_argnames="replace")
+    n = 3000 if replace else 3
+    items = np.asarray(choose(jax.random.key(0), jnp.asarray([1.0, bad, 1.0, 2.0]), n))
+    assert np.all(items != 1)
+    if replace:
+        assert_frequencies(np.bincount(items, minlength=4), np.array([0.25, 0.0, 0.25, 0.5]))
+
+
+def test_choice_takes_typed_keys_and_lists():
+    choose = inspect.unwrap(samplers.choice)  # untyped, as for users
+    with pytest.raises(ValueError, match="typed key"):
+        choose(jax.random.PRNGKey(0), jnp.ones(3), 2)
+    with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
+        choose(jax.random.key(0), jnp.ones((2, 2)), 2)
 
 
 @given(probs=strategies.probabilities(37), u=strategies.finite(9, 0.0, 1.0))

@@ -112,6 +112,32 @@ def test_slots_of_soft_mining_stay_where_they_are():
         resampling.resample_state(old, state, other, data=[jnp.asarray(images[:, ::2, ::2])])
 
 
+@pytest.mark.parametrize("sizes", [(50.0, 10.0), (10.0, 50.0)])
+def test_carried_bins_start_where_a_fresh_sampler_may(sizes):
+    settings = {"clip_frames": (100,), "batch_size": 2000, "end_margin": 30}
+    old, new = (make_sampler("failure_bins", {**settings, "frames_per_bin": s}) for s in sizes)
+    carried = resampling.resample_state(old, old.init(jax.random.key(0)), new)
+    np.testing.assert_array_equal(carried.valid, new.init(jax.random.key(0)).valid)
+    frames = np.asarray(new.sample(jax.random.key(1), carried).items.frame)
+    assert frames.min() >= 0
+    assert frames.max() < 70
+
+
+def test_parts_that_may_not_be_started_in_stay_so_in_bins_of_another_size():
+    settings = {"clip_frames": (100,), "batch_size": 2000}
+    old = make_sampler("failure_bins", {**settings, "frames_per_bin": 20.0})
+    new = make_sampler("failure_bins", {**settings, "frames_per_bin": 50.0})
+    state = old.init(jax.random.key(0), jnp.asarray([True, False, True, True, True]))
+    state = failure_bins.with_override(state, jnp.asarray([1.0, 0.0, 1.0, 3.0, 0.0]))
+    carried = resampling.resample_state(old, state, new)
+    frames = np.asarray(new.sample(jax.random.key(1), carried).items.frame)
+    assert not np.any((frames >= 20) & (frames < 40))
+    np.testing.assert_allclose(carried.override, [0.0, 3.5])
+    closed = old.init(jax.random.key(0), jnp.asarray([False, True, False, True, False]))
+    with pytest.raises(ValueError, match="every bin of the new size"):
+        resampling.resample_state(old, closed, new)
+
+
 def test_bins_are_shared_out_by_overlap():
     settings = {"clip_frames": (100, 60), "batch_size": 4}
     old = make_sampler("failure_bins", {**settings, "frames_per_bin": 20.0})

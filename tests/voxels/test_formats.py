@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from voxels.block_map import exposed_faces, make_map
-from voxels.formats.any_map import load_any_map, save_any_map
+from voxels.formats.any_map import WRITABLE, load_any_map, save_any_map
 from voxels.formats.blocks import (
     LEGACY_ID_OF_MATERIAL,
     MATERIAL_OF_LEGACY_ID,
     MINECRAFT_OF_MATERIAL,
     material_of,
 )
-from voxels.formats.magica_voxel import load_vox, map_from_vox, save_vox
-from voxels.formats.mesh import save_mesh
+from voxels.formats.magica_voxel import default_palette, load_vox, map_from_vox, save_vox
+from voxels.formats.mesh import MESH_ENDINGS, save_mesh
 from voxels.formats.schematic import _from_varints, load_schematic, save_schematic
 from voxels.meshing import face_mesh
 from voxels.palette import AIR, terrain_palette
@@ -42,7 +42,7 @@ def test_block_tables_are_consistent():
     assert material_of("create:shaft") is None
 
 
-@pytest.mark.parametrize("name", ["world.schem", "world.schematic"])
+@pytest.mark.parametrize("name", ["world.schem", "world.schematic", "x.SCHEM", "x.Schematic"])
 def test_schematics_round_trip(tmp_path, world, name):
     pytest.importorskip("nbtlib")
     save_schematic(tmp_path / name, world)
@@ -151,9 +151,15 @@ def test_sample_vox_is_read(data_folder):
     scene = load_vox(pathlib.Path(data_folder) / "voxels/vox/3x3x3.vox")
     assert scene.colors.shape == (3, 3, 3)
     assert (scene.colors > 0).sum() == 20
-    assert scene.palette is None
-    with pytest.raises(ValueError, match="no RGBA palette"):
-        map_from_vox(scene, PALETTE)
+    np.testing.assert_array_equal(scene.palette, default_palette())
+    assert map_from_vox(scene, PALETTE).num_blocks == 20
+
+
+def test_the_default_palette_is_the_one_others_read():
+    theirs = pytest.importorskip("pyvox.defaultpalette").default_palette
+    # they hold 0xAABBGGRR by number
+    expected = np.array(theirs, "<u4").view(np.uint8).reshape(256, 4)[1:]
+    np.testing.assert_array_equal(default_palette(), expected)
 
 
 @pytest.mark.parametrize("data", [b"", b"VOX \x96\0\0\0", b"VOX \x96\0\0\0MAIN\0\0\0\0\xff\0\0\0"])
@@ -186,7 +192,18 @@ def test_faces_are_wound_outwards(world):
     np.testing.assert_allclose(normals, expected[mesh.face], atol=1e-12)
 
 
-@pytest.mark.parametrize("ending", ["glb", "ply", "OBJ"])
+@pytest.mark.parametrize("ending", MESH_ENDINGS)
+def test_every_mesh_is_one_file_through_the_door_for_maps(tmp_path, world, ending):
+    trimesh = pytest.importorskip("trimesh")
+    assert ending in WRITABLE
+    path = tmp_path / f"world{ending}"
+    save_any_map(path, world, PALETTE)
+    assert list(tmp_path.iterdir()) == [path]
+    moved = path.rename(tmp_path / f"moved{ending}")
+    assert trimesh.load(moved, force="mesh").area > 0
+
+
+@pytest.mark.parametrize("ending", ["glb", "gltf", "ply", "OBJ"])
 def test_trimesh_reads_back_area_bounds_and_volume(tmp_path, ending):
     trimesh = pytest.importorskip("trimesh")
     blocks = np.zeros((3, 2, 2), int)

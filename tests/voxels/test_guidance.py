@@ -7,8 +7,10 @@ import pytest
 
 from voxels.guidance.distillation import DistillationConfig, distill, signal_shares
 from voxels.guidance.mixture import mixture, mixture_noise
-from voxels.guidance.protocol import Guidance, Pull, Query, ask
+from voxels.guidance.prompts import WORDS
+from voxels.guidance.protocol import Guidance, Pull, Query
 from voxels.guidance.target import target
+from voxels.guidance.tiny import TinyUNet, tiny
 
 KEY = jax.random.key(0)
 
@@ -30,15 +32,50 @@ def test_target_pulls_along_the_gradient_of_the_mean_squared_error():
     np.testing.assert_allclose(pull.value, (error**2).mean((1, 2, 3)), rtol=1e-5)
 
 
-def test_guides_cannot_be_differentiated_by_mistake():
-    guide = target(jnp.zeros((1, 2, 2, 3), jnp.uint8))
+def untrained():
+    """`tiny` with weights as they are before training."""
+    prompt = np.zeros(len(WORDS), np.float32)
+    shapes = jnp.zeros((1, 32, 32, 3)), jnp.full(1, 0.5), prompt[None]
+    return tiny(jax.jit(TinyUNet().init)(KEY, *shapes)["params"], prompt)
 
-    def mistake(images):
-        return ask(guide.pull, guide.data, KEY, query(images)).value.sum()
 
-    assert np.isfinite(mistake(jnp.ones((1, 2, 2, 3))))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: target(jnp.zeros((1, 2, 2, 3), jnp.uint8)),
+        lambda: mixture(jnp.zeros((1, 1, 2, 2, 3), jnp.uint8)),
+        untrained,
+        lambda: Guidance("any", jnp.ones(()), lambda data, key, q: Pull(q.images, data, {})),
+    ],
+    ids=["target", "mixture", "tiny", "any"],
+)
+def test_guides_cannot_be_differentiated_by_mistake(make):
+    guide, images = make(), jnp.ones((1, 2, 2, 3))
+
+    def mistake(images, progress, data):
+        pull = guide.pull(data, KEY, query(images)._replace(progress=progress))
+        return pull.value.sum() + pull.gradient.sum()
+
+    known = (images, jnp.float32(0.5), guide.data)
+    assert np.isfinite(jax.jit(mistake)(*known))
+    for argument in range(3 if guide.name == "any" else 2):
+        for wrapped in (mistake, jax.jit(mistake)):
+            with pytest.raises(TypeError, match="cannot be differentiated"):
+                jax.grad(wrapped, argnums=argument)(*known)
+
+
+def test_opaque_guides_see_plain_numbers_and_cannot_be_differentiated_either():
+    def foreign(data, key, query):
+        assert data is None
+        level = float(query.progress) * np.asarray(query.images)
+        return Pull(jnp.asarray(level), jnp.asarray(level.sum((1, 2, 3))), {})
+
+    guide = Guidance("foreign", None, foreign, is_traceable=False)
+    images = jnp.ones((1, 2, 2, 3))
+    pull = guide.pull(guide.data, KEY, query(images, 0.5))
+    np.testing.assert_allclose(pull.gradient, 0.5)
     with pytest.raises(TypeError, match="cannot be differentiated"):
-        jax.grad(mistake)(jnp.ones((1, 2, 2, 3)))
+        jax.grad(lambda images: guide.pull(None, KEY, query(images)).value.sum())(images)
 
 
 def test_the_noise_schedule_is_the_one_of_stable_diffusion():
@@ -104,7 +141,7 @@ def follow(variant, shades, prompt):
     @jax.jit
     def run(images):
         def step(i, images):
-            pull = ask(guide.pull, guide.data, jax.random.fold_in(KEY, i), query(images, 0.5))
+            pull = guide.pull(guide.data, jax.random.fold_in(KEY, i), query(images, 0.5))
             return images - 0.5 * pull.gradient
 
         return jax.lax.fori_loop(0, 300, step, images)

@@ -15,7 +15,13 @@ from voxels.gradient_report import cell_visibility, gradient_report
 from voxels.grid import InitialLogits, grid_from_map, temper, uniform_grid
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
-from voxels.rendering.images import RenderConfig, grid_rays, render, render_views
+from voxels.rendering.images import (
+    RenderConfig,
+    grid_rays,
+    material_image,
+    render,
+    render_views,
+)
 from voxels.rendering.planning import march_backend, plan, render_planned, round_up
 
 WORLD = WorldConfig(shape=(8, 7, 6), scale=1.5)
@@ -129,6 +135,30 @@ def test_what_does_not_fit_is_reported_and_drawn_again_with_room():
     np.testing.assert_allclose(image.color, draw(CONFIG, logits, probs, 0).color, atol=2e-6)
 
 
+def test_shares_and_visibility_are_right_where_splatting_would_find_no_room():
+    logits, probs = world_parameters(30.0)
+    small = dataclasses.replace(CONFIG, backend="splat", max_cells=64, max_pairs=64)
+    for measure in (
+        lambda config, logits: material_image(config, logits, probs, CAMERAS, 0),
+        lambda config, logits: cell_visibility(config, logits, CAMERAS, 0),
+    ):
+        one, other = (
+            jax.jit(functools.partial(measure, config))(logits) for config in (CONFIG, small)
+        )
+        assert float(one.max()) > 0.5
+        np.testing.assert_allclose(other, one, atol=2e-6)
+
+
+def test_a_gradient_report_says_what_found_no_room():
+    grid = grid_from_map(make_world(WORLD, 0))
+    small = dataclasses.replace(CONFIG, backend="splat", max_cells=64, max_pairs=64)
+    report = jax.jit(functools.partial(gradient_report, small))(
+        jax.random.key(0), grid, LIT, SKY, CAMERAS, 0
+    )
+    assert int(report.overflow) > 0
+    assert not bool(report.is_differentiable)
+
+
 def test_plans_march_through_fog_and_splat_few_cells():
     fog = jnp.zeros(WORLD.shape)
     march = "numba" if importlib.util.find_spec("numba") else "march"
@@ -140,6 +170,8 @@ def test_plans_march_through_fog_and_splat_few_cells():
     chosen = plan(large, lone, scaled, [0, 1, 2])
     assert chosen.backend == "splat"
     assert chosen.max_pairs < 500
+    from_eye = dataclasses.replace(large, near=0.0)
+    assert plan(from_eye, lone, scaled, [0, 1, 2]) == dataclasses.replace(from_eye, backend=march)
     hard = dataclasses.replace(CONFIG, alpha="hard")
     assert plan(hard, fog, CAMERAS, [0]) == hard
     on_gpu = dataclasses.replace(large, device="gpu")
@@ -160,6 +192,7 @@ def test_gradients_of_a_soft_world_are_healthy_and_of_an_empty_one_are_not():
     )
     healthy = report(grid_from_map(make_world(WORLD, 0)))
     assert bool(healthy.is_differentiable)
+    assert int(healthy.overflow) == 0
     assert float(healthy.material_coverage) > 0.99
     assert float(healthy.agreement_error) < 0.02
     assert 0.9 < float(healthy.score) <= 1.0
@@ -186,12 +219,21 @@ def test_gradients_of_a_soft_world_are_healthy_and_of_an_empty_one_are_not():
         ({"scale": 0.0}, "scale"),
         ({"threshold": 0.9}, "threshold"),
         ({"backend": "splat"}, "max_cells"),
+        ({"backend": "splat", "near": 0.0}, "near > 0"),
         ({"backend": "splat", "has_distortion": True}, "pinhole"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize(("field", "word"), [("backend", "foo"), ("device", "cuda")])
+def test_words_that_are_no_backend_or_device_are_refused(field, word):
+    config = dataclasses.replace(CONFIG)
+    object.__setattr__(config, field, word)  # past the tests' check of types, which users lack
+    with pytest.raises(ValueError, match=f'{field} is .*got "{word}"'):
+        config.__post_init__()
 
 
 def test_a_grid_of_another_shape_is_refused():

@@ -1,6 +1,7 @@
 """metadata.json: conventions pinned by re-projection, broken fields refused by name."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -21,8 +22,6 @@ def example_views(tmp_path):
 
 @pytest.fixture
 def written(tmp_path):
-    import json
-
     views = example_views(tmp_path)
     save_views(tmp_path / "metadata.json", views)
     return views, json.loads((tmp_path / "metadata.json").read_text())
@@ -82,6 +81,16 @@ def changed(document, change):
         (lambda v: v.update(projectionMatrix=list(np.eye(4).ravel())), "not an OpenGL"),
         (lambda v: v["projectionMatrix"].__setitem__(5, 1e-320), r"views\[0\]: focal lengths"),
         (lambda v: v["intrinsics"].update(near=9.0, far=1.0), "near < far"),
+        (lambda v: v.update(forward=[0.0, 0.0, -1.0]), r"views\[0\]: .* forward is"),
+        (lambda v: v.update(forward=[0.0, 0.0, 0.0]), r"views\[0\].forward must not be zero"),
+        (lambda v: v.update(up=[0.0, -1.0, 0.0]), r"views\[0\]: .* up is"),
+        (lambda v: v.update(up=[0.1, 1.0, 0.0]), r"views\[0\]: .* up is"),
+        (
+            lambda v: v["intrinsics"].update(fovYDegrees=40.0),
+            r"views\[0\]: projectionMatrix spans 28.072 .*fovYDegrees is 40",
+        ),
+        (lambda v: v["intrinsics"].update(fovYDegrees=-40.0), r"fovYDegrees must lie in"),
+        (lambda v: v["intrinsics"].update(fovYDegrees="wide"), r"fovYDegrees must be a number"),
         (lambda v: v.update(viewMatrix=None, forward=None), "no \\['forward'\\]"),
         (lambda v: v.update(viewMatrix=[float("inf")] * 16), "not finite"),
     ],
@@ -89,6 +98,35 @@ def changed(document, change):
 def test_broken_views_are_refused_by_name(tmp_path, written, change, message):
     with pytest.raises(ValueError, match=message):
         parse_views(changed(written[1], change), tmp_path)
+
+
+def test_a_row_major_matrix_at_the_origin_is_refused(tmp_path):
+    views = example_views(tmp_path)
+    poses = np.array(views.cameras.camera_to_world)
+    poses[:, :3, 3] = 0
+    save_views(
+        tmp_path / "metadata.json",
+        views._replace(cameras=views.cameras._replace(camera_to_world=poses)),
+    )
+    load_views(tmp_path / "metadata.json")
+    document = json.loads((tmp_path / "metadata.json").read_text())
+    matrix = document["views"][1]["viewMatrix"]
+    document["views"][1]["viewMatrix"] = np.reshape(matrix, (4, 4)).T.ravel().tolist()
+    (tmp_path / "metadata.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"metadata\.json: views\[1\].*forward.*row-major"):
+        load_views(tmp_path / "metadata.json")
+
+
+def test_rounded_vectors_and_a_leaning_up_agree_with_the_matrices(tmp_path, written):
+    views, document = written
+    for view in document["views"]:
+        view["forward"] = [round(3.7 * x, 3) for x in view["forward"]]
+        view["up"] = [0, 1, 0]
+        view["intrinsics"]["fovYDegrees"] = round(view["intrinsics"]["fovYDegrees"], 2)
+    read = parse_views(document, tmp_path)
+    np.testing.assert_allclose(
+        read.cameras.camera_to_world, views.cameras.camera_to_world, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Loops compiled by numba in JAX's programs: same bits on any number of threads, clear errors."""
 
 import dataclasses
+import functools
 import importlib
 import sys
 
@@ -87,6 +88,31 @@ def test_values_and_gradients_are_those_of_the_march_in_batches_too():
         return jax.jit(each)(logits, jnp.arange(3))
 
     np.testing.assert_allclose(slopes(CONFIG), slopes(march), atol=1e-4)
+
+
+@pytest.mark.parametrize("num_features", [1, 4])
+def test_any_number_of_features_is_that_of_the_march(num_features):
+    random = np.random.default_rng(1)
+    lit = jnp.asarray(random.random((7, 6, num_features)), jnp.float32)
+    sky = jnp.asarray(random.random(num_features), jnp.float32)
+
+    def total(config, logits, probs, lit, sky):
+        image = render(config, logits, probs, lit, sky, CAMERAS, 1)
+        return jnp.mean(image.color**2) + jnp.mean(image.alpha**2), image.color
+
+    (_, a), slopes = jax.jit(
+        jax.value_and_grad(functools.partial(total, CONFIG), argnums=(0, 1, 2, 3), has_aux=True)
+    )(*parameters(), lit, sky)
+    march = dataclasses.replace(CONFIG, backend="march")
+    (_, b), expected = jax.jit(
+        jax.value_and_grad(functools.partial(total, march), argnums=(0, 1, 2, 3), has_aux=True)
+    )(*parameters(), lit, sky)
+    assert a.shape == (48, 40, num_features)
+    np.testing.assert_allclose(a, b, atol=2e-5)
+    for one, other in zip(slopes, expected, strict=True):
+        scale = float(jnp.abs(other).max())
+        assert scale > 0
+        np.testing.assert_allclose(one, other, atol=1e-4 * scale)
 
 
 def test_two_hundred_calls_in_a_loop_return():

@@ -1,6 +1,5 @@
 """The whole job from its flags: resume bit for bit, gradients alone, maps and captured views."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -21,12 +20,12 @@ from training.export_command import ExportCommand
 from training.fault import FaultError
 from training.interrupts import StopRequest
 from training.voxels_command import VoxelsCommand
-from training.voxels_config import VoxelsJob
+from training.voxels_config import VoxelsJob, WorldSource
 from training.voxels_evaluation import Evaluator
 from voxels.block_map import make_map
-from voxels.formats.any_map import load_any_map
+from voxels.formats.any_map import load_any_map, save_any_map
 from voxels.formats.magica_voxel import save_vox
-from voxels.formats.metadata_json import CapturedViews, save_views
+from voxels.formats.metadata_json import CapturedViews, load_views, save_views
 from voxels.formats.palette_json import load_palette
 from voxels.palette import terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
@@ -70,6 +69,134 @@ def test_pictures_made_here_are_made_as_they_are_looked_at():
     np.testing.assert_array_equal(np.round(255 * shown), setup.loaded.pictures)
     once = voxels_setup.load(job.world).pictures
     assert np.any(once != setup.loaded.pictures)
+
+
+TINY_WORLD = ("world.shape=[4,4,4]",)
+
+
+def asked(*settings, **flags):
+    """The job of some settings, on a world that takes no time."""
+    small = {"size": 8, "views": 1, "set_": (*TINY_WORLD, *settings)}
+    return voxels_options.build(VoxelsCommand(**small | flags))
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags", "rates"),
+    [
+        ((), {}, (0.2, 0.2)),
+        (("learning_rate=0.05",), {}, (0.05, 0.05)),
+        (("learning_rate=0.05", "final_learning_rate=0.01"), {}, (0.05, 0.01)),
+        (("learning_rate=0.01", "world.start=map"), {}, (0.01, 0.0025)),
+        (("world.start=map",), {}, (0.2, 0.05)),
+        (("learning_rate=0.01",), {"steps": 100}, (0.01, 0.0025)),
+    ],
+)
+def test_the_last_rate_follows_the_first_unless_set_itself(settings, flags, rates):
+    train = asked(*settings, **flags).train
+    assert (train.learning_rate, train.final_learning_rate) == pytest.approx(rates)
+
+
+def test_the_length_of_a_run_decides_about_its_restart_however_it_is_given():
+    for settings, steps in (((), 100), (("num_steps=100",), None), (("num_steps=100",), 900)):
+        train = asked(*settings, steps=steps).train
+        assert (train.num_steps, train.restarts, train.final_learning_rate) == (100, (), 0.05)
+    for settings, steps in (((), 900), (("num_steps=900",), None), (("num_steps=900",), 100)):
+        train = asked(*settings, steps=steps).train
+        assert (train.num_steps, train.restarts, train.final_learning_rate) == (900, (0.6,), 0.2)
+    assert asked("num_steps=100", "restarts=[0.5]").train.restarts == (0.5,)
+    with pytest.raises(ValueError, match="num_steps"):
+        asked("num_steps=many")
+    with pytest.raises(ValueError, match="num_steps"):
+        asked("num_steps=0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags", "message"),
+    [
+        (("guidance.weights=w.npz",), {}, "guidance.weights is read by tiny and sdxl, not by tar"),
+        (("guidance.unet=u",), {}, "guidance.unet is read by sdxl, not by target"),
+        (("guidance.distillation.variant=ism",), {}, "distillation.variant is read by mixture and"),
+        (("guidance.sdxl.size=64",), {"guidance": "mixture"}, "sdxl.size is read by sdxl, not by"),
+        (
+            ("guidance.spread=0.1",),
+            {"guidance": "tiny", "prompt": "snow"},
+            "guidance.spread is read by mixture, not by tiny",
+        ),
+        (
+            ("guidance.sdxl.prompt=a",),
+            {"guidance": "sdxl", "prompt": "b"},
+            "guidance.sdxl.prompt follows from --prompt",
+        ),
+        (
+            ("guidance.unet=u", "guidance.sdxl.variant=nfsd"),
+            {"guidance": "sdxl", "prompt": "b"},
+            "guidance.sdxl.variant follows from guidance.unet: residual, got nfsd",
+        ),
+    ],
+)
+def test_settings_that_the_guide_does_not_read_are_refused_by_name(settings, flags, message):
+    with pytest.raises(ValueError, match=message):
+        asked(*settings, **flags)
+
+
+def test_settings_that_the_guide_reads_are_kept():
+    job = asked("guidance.spread=0.1", "guidance.distillation.variant=ism", guidance="mixture")
+    assert (job.guidance.spread, job.guidance.distillation.variant) == (0.1, "ism")
+    settings = ("guidance.sdxl.variant=nfsd", "guidance.weights=w")
+    assert asked(*settings, guidance="sdxl", prompt="b").guidance.sdxl.variant == "nfsd"
+
+
+def write_capture(folder, world, config):
+    """Posed pictures of a world from two cameras; returns their metadata and files."""
+    cameras = orbit_cameras(config, 2, 16, 16)
+    shown = voxels_setup.render_map(world, cameras, 16, 16, 0.1, terrain_palette())
+    paths = [folder / f"{number}.png" for number in range(2)]
+    for path, image in zip(paths, shown, strict=True):
+        Image.fromarray(image).save(path)
+    views = CapturedViews(cameras, ("a", "b"), 16, 16, 0.1, 500.0, tuple(paths))
+    save_views(folder / "metadata.json", views)
+    return folder / "metadata.json", paths
+
+
+@pytest.mark.parametrize("has_map", [True, False])
+def test_a_missing_picture_is_named(tmp_path, has_map):
+    config = WorldConfig(shape=(4, 4, 4), num_houses=0)
+    world = make_world(config, 0)
+    save_any_map(tmp_path / "map.json", world, terrain_palette())
+    metadata, paths = write_capture(tmp_path, world, config)
+    source = WorldSource(
+        map=str(tmp_path / "map.json") if has_map else None,
+        cameras=str(metadata),
+        shape=(4, 4, 4),
+        start="fog",
+    )
+    assert not voxels_setup.load(source).is_rendered
+    paths[1].unlink()
+    with pytest.raises(FileNotFoundError, match=r"1\.png: no such picture; view b of .*metadata"):
+        voxels_setup.load(source)
+    document = json.loads(metadata.read_text())
+    document["views"][1]["rgbPath"] = None
+    metadata.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"metadata\.json: view b names no picture"):
+        voxels_setup.load(source)
+    document["views"][0]["rgbPath"] = None
+    metadata.write_text(json.dumps(document))
+    if has_map:
+        loaded = voxels_setup.load(source)
+        assert loaded.is_rendered
+        assert "names no pictures" in loaded.notes[0]
+    else:
+        with pytest.raises(ValueError, match=r"metadata\.json: view a names no picture"):
+            voxels_setup.load(source)
+
+
+def test_a_world_of_which_nothing_is_visible_has_no_share_of_right_cells():
+    setup = voxels_setup.prepare(asked())
+    empty = make_map(np.zeros((4, 4, 4), int), setup.loaded.block_map.names)
+    evaluator = Evaluator(setup._replace(loaded=setup.loaded._replace(block_map=empty)))
+    numbers = evaluator._against_known(empty)
+    assert numbers["num_visible"] == 0
+    assert numbers["visible_right"] is None
 
 
 @pytest.mark.slow
@@ -189,9 +316,27 @@ def test_pictures_alone_are_turned_into_a_map(tmp_path):
     visible = Evaluator(setup._replace(loaded=loaded)).visible()
     assert np.mean(found.materials[visible] == world.materials[visible]) > 0.95
     assert "blocks" in (out / "report.html").read_text()
-    paths[0].unlink()
-    with pytest.raises(ValueError, match="pictures are missing, and there is no map"):
-        dataclasses.replace(command, out=str(tmp_path / "other")).run()
+
+
+@pytest.mark.slow
+def test_a_run_that_sees_nothing_of_its_map_says_so(tmp_path, capsys):
+    config = WorldConfig(shape=(4, 4, 4), num_houses=0)
+    world = make_world(config, 0)
+    save_any_map(tmp_path / "map.json", world, terrain_palette())
+    metadata, _ = write_capture(tmp_path, world, config)
+    views = load_views(metadata)
+    away = np.array(views.cameras.camera_to_world)
+    away[:, :3, 3] *= 1000
+    away[:, :3, [0, 2]] *= -1  # behind the cameras
+    cameras = views.cameras._replace(camera_to_world=away)
+    save_views(metadata, views._replace(cameras=cameras))
+    out = tmp_path / "run"
+    VoxelsCommand(
+        map=str(tmp_path / "map.json"), cameras=str(metadata), steps=2, out=str(out)
+    ).run()
+    assert run_folder.read_json(out / "summary.json")["final"]["visible_right"] is None
+    assert "no visible cells of the initial map" in capsys.readouterr().out
+    assert "none is visible" in (out / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -268,6 +413,7 @@ def test_a_world_of_another_palette_is_wished_for_logged_and_exported(tmp_path):
         ({"map": "world.vox", "set_": ("world.scale=2",)}, "world.scale follows from --map"),
         ({"set_": ("render.rows=32",)}, "render.rows follows from .*16, got 32"),
         ({"set_": ("render.scale=2",)}, "render.scale follows from .*1.0, got 2.0"),
+        ({"set_": ("render.near=30",)}, "render.near follows from .*0.1, got 30.0"),
         ({"map": "world.txt"}, r"ends in one of \.json, \.vox"),
         ({"want": ("Gold=0.5",)}, "no material 'Gold'"),
         ({"want": ("Grass=0.9", "Snow=0.4")}, "add up to 1.3"),

@@ -7,11 +7,11 @@ from ..block_map import BlockMap
 from ..palette import Palette
 from .magica_voxel import load_vox, map_from_vox, save_vox
 from .map_json import Repairs, load_map, save_map
-from .mesh import save_mesh
+from .mesh import MESH_ENDINGS, save_mesh
 from .schematic import load_schematic, save_schematic
 
 READABLE = (".json", ".vox", ".schem", ".schematic")
-WRITABLE = (*READABLE, ".glb", ".ply", ".obj")
+WRITABLE = (*READABLE, *MESH_ENDINGS)
 
 
 def load_any_map(path: str | os.PathLike[str], palette: Palette) -> tuple[BlockMap, Repairs]:
@@ -29,11 +29,7 @@ def load_any_map(path: str | os.PathLike[str], palette: Palette) -> tuple[BlockM
         return load_map(path, palette.names)
     if ending != ".vox":
         return load_schematic(path, palette.names)
-    scene = load_vox(path)
-    try:
-        return map_from_vox(scene, palette), Repairs({})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return map_from_vox(load_vox(path), palette), Repairs({})
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -2,9 +2,9 @@
 
 The file is "VOX ", a version, and chunks (id, content bytes, children bytes). Z is up there:
 cell (x, y, z) of ours is (x, size_z - 1 - z, y) of theirs, which keeps the handedness.
-Palette entry i of the RGBA chunk is colour number i + 1. Scene graphs are read as far as they
-place models: nTRN translations add up, rotations other than none are refused, hidden nodes and
-layers left out.
+Palette entry i of the RGBA chunk is colour number i + 1; files without that chunk have the
+format's default palette. Scene graphs are read as far as they place models: nTRN translations add
+up, rotations other than none are refused, hidden nodes and layers left out.
 Source: the published MagicaVoxel file format, versions 150 and 200.
 """
 
@@ -31,11 +31,11 @@ class VoxScene(NamedTuple):
 
     Attributes:
       colors: palette number per cell, 0 for empty, in our axes.
-      palette: RGBA of number 1 to 255; None where the file has none (the program's default).
+      palette: RGBA of number 1 to 255; `default_palette` where the file has none.
     """
 
     colors: Int[np.ndarray, "x y z"]
-    palette: UInt8[np.ndarray, "255 4"] | None
+    palette: UInt8[np.ndarray, "255 4"]
 
 
 def load_vox(path: str | os.PathLike[str]) -> VoxScene:
@@ -76,17 +76,26 @@ def save_vox(path: str | os.PathLike[str], block_map: BlockMap, palette: Palette
 
 
 def map_from_vox(scene: VoxScene, palette: Palette, *, scale: float = 1.0) -> BlockMap:
-    """Gives each colour the material whose side colour is nearest; files without a palette count.
-
-    Raises:
-      ValueError: the file has no palette, so its numbers are not colours we know.
-    """
-    if scene.palette is None:
-        raise ValueError("this .vox file has no RGBA palette; its colours are not known")
+    """Gives each colour the material whose side colour is nearest."""
     sides = 255 * np.asarray(palette.colors, np.float64)[:, 2]
     distance = np.linalg.norm(scene.palette[:, None, :3] - sides[None], axis=-1)
     nearest = np.concatenate([[0], 1 + np.argmin(distance, axis=-1)])
     return make_map(nearest[scene.colors], palette.names, scale)
+
+
+def default_palette() -> UInt8[np.ndarray, "255 4"]:
+    """RGBA of number 1 to 255 in a file that has no palette of its own.
+
+    Six steps of red, green and blue from white to black (left out), blue fastest; then ten shades
+    of red, of green, of blue and of grey.
+    """
+    steps = np.arange(255, -1, -51)
+    cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)[:-1]
+    shades = 17 * np.array([14, 13, 11, 10, 8, 7, 5, 4, 2, 1])
+    kinds = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+    ramps = (kinds[:, None] * shades[:, None]).reshape(-1, 3)
+    colors = np.concatenate([cube, ramps])
+    return np.concatenate([colors, np.full((255, 1), 255)], axis=-1).astype(np.uint8)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
@@ -111,7 +120,7 @@ def _parse(data: bytes) -> VoxScene:
     size, children = struct.unpack_from("<2i", data, 12)
     if 20 + size + children > len(data):
         raise ValueError("MAIN is cut short")
-    sizes, models, palette = [], [], None
+    sizes, models, palette = [], [], default_palette()
     nodes: dict[int, _Node] = {}
     hidden_layers: set[int] = set()
     for name, content in _chunks(data, 20 + size, 20 + size + children):

@@ -6,6 +6,7 @@ Axes stay ours (+Y up), which is glTF's convention. Needs the package trimesh.
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from ..block_map import BlockMap
 from ..meshing import face_mesh
 from ..palette import Palette
 
-_ENDINGS = (".glb", ".gltf", ".ply", ".obj")
+MESH_ENDINGS = (".glb", ".gltf", ".ply", ".obj")
 _SLOT_OF_FACE = np.array([2, 2, 0, 1, 2, 2])
 
 
@@ -44,8 +45,8 @@ def save_mesh(
         ) from error
     target = pathlib.Path(path)
     ending = target.suffix.lower()
-    if ending not in _ENDINGS:
-        raise ValueError(f'a mesh file ends in one of {_ENDINGS}, got "{target.name}"')
+    if ending not in MESH_ENDINGS:
+        raise ValueError(f'a mesh file ends in one of {MESH_ENDINGS}, got "{target.name}"')
     mesh = face_mesh(block_map, is_merged=is_merged)
     if not len(mesh.face):
         raise ValueError("the map has no blocks, so there is no surface to write")
@@ -54,10 +55,15 @@ def save_mesh(
     rgba = np.concatenate([np.round(255 * color), np.full((len(color), 1), 255)], axis=-1)
     first = 4 * np.arange(len(mesh.face))[:, None]
     triangles = (first + np.array([[0, 1, 2, 0, 2, 3]])).reshape(-1, 3)
-    trimesh.Trimesh(
+    surface = trimesh.Trimesh(
         vertices=mesh.corners.reshape(-1, 3),
         faces=triangles,
         vertex_colors=np.repeat(rgba.astype(np.uint8), 4, axis=0),
         process=False,
-    ).export(target, file_type=ending[1:])
+    )
+    if ending == ".gltf":  # one file, as for every other ending: its arrays are inside
+        files: Any = surface.export(file_type="gltf", embed_buffers=True)
+        target.write_bytes(files["model.gltf"])
+    else:
+        surface.export(target, file_type=ending[1:])
     return len(mesh.face)

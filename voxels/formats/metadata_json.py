@@ -3,7 +3,8 @@
 Matrices are flat, column-major (element [row r, column c] at 4 c + r), for column vectors;
 `viewMatrix` takes world to camera, right-handed, looking along -Z with +Y up, and the projection
 is OpenGL's (clip z within [-w, w]). A view needs `viewMatrix`, or `position`, `forward` and `up`;
-and `projectionMatrix`, or `intrinsics.fovYDegrees`. Any other key is ignored.
+and `projectionMatrix`, or `intrinsics.fovYDegrees`; where both are there they must agree. `up` may
+lean along `forward`. Any other key is ignored.
 """
 
 import json
@@ -86,6 +87,7 @@ def parse_views(document: Any, folder: pathlib.Path) -> CapturedViews:
         poses.append(_pose(view, where))
         focal, principal = _intrinsics(view, where, rows, cols)
         check_intrinsics(Intrinsics(focal, principal, np.zeros(8), np.array([cols, rows])), where)
+        _check_angle(view, where, 2 * focal[1] / rows)
         focals.append(focal)
         principals.append(principal)
         intrinsics = view.get("intrinsics")
@@ -170,6 +172,7 @@ def _pose(view: dict, where: str) -> Float[np.ndarray, "4 4"]:
                     f"{where}: viewMatrix puts the camera at {pose[:3, 3].round(3).tolist()}, "
                     f"position at {position.tolist()}; a row-major matrix reads like that"
                 )
+        _check_axes(view, where, pose[:3, :3])
         return pose
     missing = [key for key in ("position", "forward", "up") if view.get(key) is None]
     if missing:
@@ -185,6 +188,46 @@ def _pose(view: dict, where: str) -> Float[np.ndarray, "4 4"]:
     return pose
 
 
+def _check_axes(view: dict, where: str, rotation: Float[np.ndarray, "3 3"]) -> None:
+    """Refuses a `forward` or `up` that is not the view matrix's, turned by what rounding may."""
+    right, up, backward = rotation.T
+    if view.get("forward") is not None:
+        given = _direction(view["forward"], f"{where}.forward")
+        if np.abs(given + backward).max() > _TOLERANCE:
+            raise ValueError(
+                f"{where}: viewMatrix looks along {(-backward).round(3).tolist()}, forward is "
+                f"{given.round(3).tolist()}; a row-major matrix reads like that"
+            )
+    if view.get("up") is not None:
+        given = _direction(view["up"], f"{where}.up")
+        if abs(given @ right) > _TOLERANCE or given @ up <= 0:
+            raise ValueError(
+                f"{where}: viewMatrix has {up.round(3).tolist()} upwards, up is "
+                f"{given.round(3).tolist()}; a row-major matrix reads like that"
+            )
+
+
+def _check_angle(view: dict, where: str, slope: float) -> None:
+    """Refuses a `fovYDegrees` other than the projection's, whose 1 / tan(angle / 2) is given."""
+    intrinsics = view.get("intrinsics")
+    if not isinstance(intrinsics, dict) or intrinsics.get("fovYDegrees") is None:
+        return
+    angle = _angle(intrinsics, where)
+    if abs(slope * np.tan(np.radians(angle) / 2) - 1) > _TOLERANCE:
+        found = np.degrees(2 * np.arctan(1 / slope))
+        raise ValueError(
+            f"{where}: projectionMatrix spans {found:.3f} degrees from top to bottom, "
+            f"intrinsics.fovYDegrees is {angle:g}"
+        )
+
+
+def _angle(intrinsics: dict, where: str) -> float:
+    angle = _number(intrinsics, "fovYDegrees", f"{where}.intrinsics", 60.0)
+    if not 1e-6 < angle < 180 - 1e-6:
+        raise ValueError(f"{where}.intrinsics.fovYDegrees must lie in (0, 180), got {angle}")
+    return angle
+
+
 def _intrinsics(
     view: dict, where: str, rows: int, cols: int
 ) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
@@ -198,9 +241,7 @@ def _intrinsics(
     intrinsics = view.get("intrinsics")
     if not isinstance(intrinsics, dict) or intrinsics.get("fovYDegrees") is None:
         raise ValueError(f"{where} needs projectionMatrix, or intrinsics.fovYDegrees")
-    angle = _number(intrinsics, "fovYDegrees", f"{where}.intrinsics", 60.0)
-    if not 1e-6 < angle < 180 - 1e-6:
-        raise ValueError(f"{where}.intrinsics.fovYDegrees must lie in (0, 180), got {angle}")
+    angle = _angle(intrinsics, where)
     aspect = _number(intrinsics, "aspect", f"{where}.intrinsics", cols / rows)
     if not 1e-6 < aspect < 1e6:
         raise ValueError(f"{where}.intrinsics.aspect must be positive, got {aspect}")
@@ -231,6 +272,14 @@ def _vector(values: Any, where: str) -> Float[np.ndarray, " 3"]:
     if not isinstance(values, list) or len(values) != 3:
         raise ValueError(f"{where} must be three numbers, got {reprlib.repr(values)}")
     return _finite(values, where)
+
+
+def _direction(values: Any, where: str) -> Float[np.ndarray, " 3"]:
+    vector = _vector(values, where)
+    length = np.linalg.norm(vector)
+    if length < 1e-9:
+        raise ValueError(f"{where} must not be zero")
+    return vector / length
 
 
 def _finite(values: list, where: str) -> np.ndarray:

@@ -65,7 +65,8 @@ def save_schematic(path: str | os.PathLike[str], block_map: BlockMap) -> None:
     numbers = block_map.materials.transpose(1, 2, 0).reshape(-1)
     size = [nbtlib.Short(_signed16(n)) for n in (x, y, z)]
     fields: dict[str, Any] = dict(zip(("Width", "Height", "Length"), size, strict=True))
-    if target.suffix == ".schem":
+    ending = target.suffix.lower()
+    if ending == ".schem":
         states = [f"minecraft:{MINECRAFT_OF_MATERIAL[name]}" for name in block_map.names]
         palette = {state: nbtlib.Int(i) for i, state in enumerate(["minecraft:air", *states])}
         fields |= {
@@ -76,7 +77,7 @@ def save_schematic(path: str | os.PathLike[str], block_map: BlockMap) -> None:
             "BlockData": nbtlib.ByteArray(_to_varints(numbers)),
             "BlockEntities": nbtlib.List[nbtlib.Compound]([]),
         }
-    elif target.suffix == ".schematic":
+    elif ending == ".schematic":
         ids = np.array([0, *(LEGACY_ID_OF_MATERIAL[name] for name in block_map.names)], np.uint8)
         fields |= {
             "Materials": nbtlib.String("Alpha"),

@@ -8,6 +8,7 @@ Images are in [0, 1], display-referred; L is a mean over the pixels of a view.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,7 +52,8 @@ class Guidance:
     Attributes:
       name: for logs.
       data: arrays handed to `pull` as an argument, never captured.
-      pull: (data, key, query) -> Pull.
+      pull: (data, key, query) -> Pull. Differentiating it raises TypeError, because what was
+        given is called by `ask`.
       is_traceable: False where `pull` is opaque to JAX (another framework) and must run outside
         jit, between the render and the update.
     """
@@ -61,6 +63,9 @@ class Guidance:
     pull: Callable[[Any, Key[Array, ""], Query], Pull]
     is_traceable: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pull", functools.partial(ask, self.pull))
+
 
 def ask(
     pull: Callable[[Any, Key[Array, ""], Query], Pull],
@@ -68,11 +73,11 @@ def ask(
     key: Key[Array, ""],
     query: Query,
 ) -> Pull:
-    """Calls a guide so that differentiating the answer raises TypeError."""
+    """Calls a function as a guide, so that differentiating the answer raises TypeError."""
 
     @jax.custom_jvp
-    def guarded(images: Array) -> Pull:
-        return pull(data, key, query._replace(images=images))
+    def guarded(data: Any, key: Key[Array, ""], query: Query) -> Pull:
+        return pull(data, key, query)
 
     @guarded.defjvp
     def _refuse(primals: Any, tangents: Any) -> Any:
@@ -80,4 +85,4 @@ def ask(
             "guidance cannot be differentiated: use its answer as the cotangent of the images"
         )
 
-    return guarded(query.images)
+    return guarded(data, key, query)

@@ -80,7 +80,13 @@ class RenderConfig:
             raise ValueError(f'alpha is "solid", "beer" or "hard", got "{self.alpha}"')
         if self.threshold is not None and not 0 <= self.threshold <= 0.5:
             raise ValueError(f"threshold must lie in [0, 0.5], got {self.threshold}")
+        if self.backend not in ("march", "numba", "splat"):
+            raise ValueError(f'backend is "march", "numba" or "splat", got "{self.backend}"')
+        if self.device not in (None, "cpu", "gpu", "tpu"):
+            raise ValueError(f'device is "cpu", "gpu" or "tpu", got "{self.device}"')
         if self.backend == "splat":
+            if self.near == 0:
+                raise ValueError("splatting needs near > 0; march for near = 0")
             if self.has_distortion:
                 raise ValueError("splatting needs pinhole cameras; march for lenses")
             if min(self.max_cells, self.max_pairs) < 1:
@@ -152,6 +158,13 @@ def is_on_cpu(config: RenderConfig) -> bool:
     return (config.device or jax.default_backend()) == "cpu"
 
 
+def without_splatting(config: RenderConfig) -> RenderConfig:
+    """The same picture by the march instead of `splat`, so that nothing can find no room."""
+    if config.backend != "splat":
+        return config
+    return dataclasses.replace(config, backend="march", max_cells=0, max_pairs=0)
+
+
 def listed_cells(
     config: RenderConfig,
     occupancy_logits: Float[Array, "x y z"],
@@ -221,7 +234,11 @@ def material_image(
     cameras: Cameras,
     view: Int[Array, ""] | int,
 ) -> Float[Array, "rows cols materials"]:
-    """Share of each material in what a pixel sees; what is missing to 1 is sky."""
+    """Share of each material in what a pixel sees; what is missing to 1 is sky.
+
+    Where `config` says `splat` it marches: there is no room to run out of.
+    """
+    config = without_splatting(config)
     materials = probs.shape[-1]
     each = jnp.broadcast_to(
         jnp.eye(materials, dtype=probs.dtype)[:, None], (materials, 6, materials)

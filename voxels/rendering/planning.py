@@ -44,13 +44,13 @@ def plan(
 ) -> RenderConfig:
     """Picks `march_backend` or `splat` for these views of this grid, with room to spare.
 
-    `hard` alpha has one backend and is returned as it is. Lenses can only be marched through, and
-    accelerators march: splatting goes from tile to tile.
+    `hard` alpha has one backend and is returned as it is. Lenses and a near distance of 0 can only
+    be marched, and accelerators march: splatting goes from tile to tile.
     """
     if config.alpha == "hard" or len(views) == 0:
         return config
     march = march_backend(config.device)
-    if config.has_distortion or not is_on_cpu(config):
+    if config.has_distortion or config.near == 0 or not is_on_cpu(config):
         return dataclasses.replace(config, backend=march, max_cells=0, max_pairs=0)
     logits = jnp.asarray(occupancy_logits)
     listed = max(int(_num_listed(config, logits, cameras, view)) for view in views)
