@@ -42,7 +42,8 @@ class ExportCommand:
     """Cells along the longest side of the mesh's box, or pixels along that of the views."""
     out: OptionalStr = None
     """File to write; of a block world .json, .vox, .schem, .schematic, .glb, .gltf, .ply
-    or .obj. Default: mesh.ply, points.ply, world.glb, policy.onnx or a folder clips in the run's folder."""
+    or .obj. Default: mesh.ply, points.ply, world.glb, policy.onnx or a folder clips in the
+    folder of the run."""
 
     def run(self) -> int:
         """Exports the newest whole checkpoint."""
