@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS = constraints/py$(shell $(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
 PYTEST = $(BIN)/python -m pytest
 TEST_PROCESSES ?= 2
-BENCHMARKS ?= random_bits motion_testbed hash_encoding samplers voxels voxels_training motion faults long_runs image_fitting
+BENCHMARKS ?= random_bits motion_testbed hash_encoding samplers sampler_costs voxels voxels_training motion faults long_runs image_fitting
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 

@@ -44,6 +44,7 @@ def measure(name: str, steps: int) -> dict[str, float]:
 
     from samplers.base import Feedback
     from samplers.pixels import PixelCoord
+    from samplers.registry import ENTRIES
 
     sampler, data, query = _prepared(name)
 
@@ -59,7 +60,7 @@ def measure(name: str, steps: int) -> dict[str, float]:
     kept = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     shape = jax.eval_shape(sampler.sample, jax.random.key(0), state, *query).probs.shape[:1]
     value = jax.random.uniform(jax.random.key(1), shape)
-    if _kind(name) == "motion":
+    if ENTRIES[name].kind == "motion":
         value = jnp.floor(value + 0.05)  # who failed
     keys = list(jax.random.split(jax.random.key(2), _WARM_UP + steps))
     for key in keys[:_WARM_UP]:
@@ -71,12 +72,6 @@ def measure(name: str, steps: int) -> dict[str, float]:
     jax.block_until_ready((state, draw))
     seconds = time.process_time() - begun
     return {"milliseconds": 1e3 * seconds / steps, "megabytes": kept / 1e6}
-
-
-def _kind(name: str) -> str:
-    from samplers.registry import ENTRIES
-
-    return ENTRIES[name].kind
 
 
 def _prepared(name: str) -> tuple[Any, list[Any], tuple[Any, ...]]:
@@ -96,21 +91,21 @@ def _prepared(name: str) -> tuple[Any, list[Any], tuple[Any, ...]]:
         "depth": lambda: rng.uniform(1.5, 5.5, pixels).astype(np.float32),
         "sigma": lambda: rng.uniform(0.05, 1.0, pixels).astype(np.float32),
     }
-    data = [jnp.asarray(makers[need]()) for need in ENTRIES[name].needs]
+    entry = ENTRIES[name]
+    data = [jnp.asarray(makers[need]()) for need in entry.needs]
     settings: dict[str, dict[str, Any]] = {
         "motion": {"clip_frames": (600,) * 100, "batch_size": _BATCH},
         "views": {"num_views": 1000, "batch_size": 16},
         "points": {"num_samples": 32},
     }
-    kind = _kind(name)
-    if kind == "rays":
+    if entry.kind == "rays":
         sizes = {"num_views": _VIEWS, "rows": _ROWS, "cols": _COLS, "batch_size": _BATCH}
         return make_ray_sampler(name, **sizes), data, ()
     query = ()
-    if kind == "points":
+    if entry.kind == "points":
         ends = jnp.full(_BATCH, 1.0), jnp.full(_BATCH, 6.0)
         query = (RayQuery(jnp.arange(_BATCH, dtype=jnp.int32), *ends),)
-    return make_sampler(name, settings[kind]), data, query
+    return make_sampler(name, settings[entry.kind]), data, query
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Weighted draws and updates against what else there is, from 2^16 to 2^28 items and beyond.
 
-    python -m benchmarks.samplers                        everything, 20 minutes on two cores
+    python -m benchmarks.samplers                        everything, a quarter of an hour
     python -m benchmarks.samplers --sizes 16 20 --batches 4096
     python -m benchmarks.samplers --samplers "pyramid, blocks of 8" "pyramid, blocks of 32"
 

@@ -10,11 +10,15 @@ def samplers_table() -> str:
     costs = cells.read("sampler_costs_cpu")["samplers"]
     rows = []
     for name, entry in ENTRIES.items():
-        unbiased, cost = "yes" if entry.is_unbiased else "no", costs[name]
-        kept = "under 0.1" if cost["megabytes"] < 0.1 else f"{cost['megabytes']:.3g}"
-        price = f"{cost['milliseconds']:.2g} ms, {kept} MB"
-        rows.append([f"`{name}`", entry.kind, entry.summary, unbiased, price, entry.source])
+        unbiased = "yes" if entry.is_unbiased else "no"
+        cost = _cost_cell(costs[name]) if name in costs else "not measured"
+        rows.append([f"`{name}`", entry.kind, entry.summary, unbiased, cost, entry.source])
     return cells.table(["name", "chooses", "what it does", "unbiased", "cost", "source"], rows)
+
+
+def _cost_cell(cost: dict) -> str:
+    kept = "under 0.1" if cost["megabytes"] < 0.1 else f"{cost['megabytes']:.3g}"
+    return f"{cost['milliseconds']:.2g} ms, {kept} MB"
 
 
 def sampler_speed_table() -> str:
