@@ -58,6 +58,8 @@ class ClipBank(NamedTuple):
       body_angular_velocity: in the world's frame.
       clip_start: first frame of each clip.
       clip_length: frames of each clip.
+      target: angles the joints have to be asked for, by `inverse_dynamics`; None where nobody wants
+        them.
     """
 
     qpos: Float[Array, "frames nq"]
@@ -68,6 +70,7 @@ class ClipBank(NamedTuple):
     body_angular_velocity: Float[Array, "frames bodies 3"]
     clip_start: Int[Array, " clips"]
     clip_length: Int[Array, " clips"]
+    target: Float[Array, "frames joints"] | None = None
 
 
 def check_clip(clip: Clip, where: str | None = None) -> None:
@@ -188,6 +191,16 @@ def clip_states(
         axis=1,
     )
     return qpos, qvel
+
+
+def at_rate(clip: Clip, rate: float) -> Clip:
+    """Resamples a clip; its frames are then those of a bank with that control rate."""
+    root, quaternion, joints = resampling.resample(
+        clip.root_position, clip.root_quaternion, clip.joint_position, clip.fps, rate
+    )
+    return clip._replace(
+        fps=rate, root_position=root, root_quaternion=quaternion, joint_position=joints
+    )
 
 
 def build_clip_bank(robot: Any, clips: Sequence[Clip], *, control_rate: float) -> ClipBank:

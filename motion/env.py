@@ -47,8 +47,9 @@ class EnvConfig:
     """Settings of the environment.
 
     Attributes:
-      action_centre: what an action of 0 asks of the joints: the "reference" of the coming step or
-        the robot's "default" pose.
+      action_centre: what an action of 0 asks of the joints: the "reference" of the coming step,
+        the robot's "default" pose, or "feedforward": such angles that the motors give the torques
+        of the coming step when the robot is where it should be (`inverse_dynamics`).
       action_scale: radians per unit of action; None: the robot's own, a quarter of effort over
         stiffness.
       episode_seconds: limit of an episode; a time-out, like the end of the clip.
@@ -62,7 +63,7 @@ class EnvConfig:
       critic_terms: what the value function observes.
     """
 
-    action_centre: Literal["reference", "default"] = "reference"
+    action_centre: Literal["reference", "default", "feedforward"] = "reference"
     action_scale: float | None = 0.25
     episode_seconds: float = 10.0
     observation_noise: float = 1.0
@@ -75,9 +76,10 @@ class EnvConfig:
     critic_terms: tuple[observations.ObservationTerm, ...] = observations.CRITIC
 
     def __post_init__(self) -> None:
-        if self.action_centre not in ("reference", "default"):
+        if self.action_centre not in ("reference", "default", "feedforward"):
             raise ValueError(
-                f"action_centre must be reference or default, got {self.action_centre!r}"
+                "action_centre must be reference, default or feedforward, "
+                f"got {self.action_centre!r}"
             )
         for name in ("observation_noise", "start_noise", "randomisation"):
             if not 0 <= getattr(self, name) <= 10:
@@ -312,8 +314,11 @@ class _Task:
         """From actions to target angles, and the pushes that are due."""
         config, constants = self.config, tracking.constants_of(self.robot)
         action = jnp.where(jnp.isfinite(action), action, 0.0)
-        if config.action_centre == "reference":
-            centre = tracking.reference_at(bank, parts["clip"], parts["frame"] + 1).qpos[:, 7:]
+        moment = parts["clip"], parts["frame"] + 1
+        if config.action_centre == "feedforward":
+            centre = tracking.targets_at(bank, *moment)
+        elif config.action_centre == "reference":
+            centre = tracking.reference_at(bank, *moment).qpos[:, 7:]
         else:
             centre = constants.default_joint_position[None]
         scale = constants.action_scale[None]

@@ -8,20 +8,15 @@ clip that asks for more than a motor has cannot be followed exactly, however lon
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled names have no stubs)
 
-import copy
-
-import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from . import resampling
-from .clips import Clip, clip_states
+from . import inverse_dynamics
+from .clips import Clip
 from .robots import Robot
 
 WORTH_SAYING = 1.2
-_SMOOTHED = 3
-"""Control steps over which torques are averaged: positions differentiated twice are noisy."""
-_FREE = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+_SMOOTHED = inverse_dynamics.SMOOTHED
 
 
 def torque_shares(robot: Robot, clip: Clip) -> Float[np.ndarray, "frames joints"]:
@@ -30,16 +25,7 @@ def torque_shares(robot: Robot, clip: Clip) -> Float[np.ndarray, "frames joints"
     Args:
       clip: with the robot's joints, see `fit_to_robot`.
     """
-    qpos, qvel = clip_states(clip, robot.control_rate)
-    qacc = resampling.central_differences(qvel, robot.control_rate)
-    model = copy.copy(robot.model)
-    model.opt.disableflags |= int(_FREE)
-    data = mujoco.MjData(model)
-    torques = np.zeros((len(qpos), model.nv - 6))
-    for frame in range(len(qpos)):
-        data.qpos, data.qvel, data.qacc = qpos[frame], qvel[frame], qacc[frame]
-        mujoco.mj_inverse(model, data)
-        torques[frame] = data.qfrc_inverse[6:]
+    torques = inverse_dynamics.free_torques(robot, clip)
     padded = np.pad(torques, ((_SMOOTHED // 2, _SMOOTHED // 2), (0, 0)), "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, _SMOOTHED, axis=0)
     shares = np.abs(windows.mean(axis=-1)) / np.asarray(robot.effort_limit)

@@ -88,7 +88,7 @@ def constants_of(robot: Robot) -> Constants:
 
 def reference_at(bank: ClipBank, clip: Int[Array, "*envs"], frame: Int[Array, "*envs"]) -> Physical:
     """Looks up the reference; frames outside a clip count as its ends."""
-    row = bank.clip_start[clip] + jnp.clip(frame, 0, bank.clip_length[clip] - 1)
+    row = _row_of(bank, clip, frame)
     bodies = Bodies(
         bank.body_position[row],
         bank.body_quaternion[row],
@@ -96,6 +96,25 @@ def reference_at(bank: ClipBank, clip: Int[Array, "*envs"], frame: Int[Array, "*
         bank.body_angular_velocity[row],
     )
     return Physical(bank.qpos[row], bank.qvel[row], bodies)
+
+
+def targets_at(
+    bank: ClipBank, clip: Int[Array, "*envs"], frame: Int[Array, "*envs"]
+) -> Float[Array, "*envs joints"]:
+    """Looks up the angles that joints have to be asked for, see `inverse_dynamics.with_targets`.
+
+    Raises:
+      ValueError: for a bank without them.
+    """
+    if bank.target is None:
+        raise ValueError("feedforward needs a bank with targets: inverse_dynamics.with_targets")
+    return bank.target[_row_of(bank, clip, frame)]
+
+
+def _row_of(
+    bank: ClipBank, clip: Int[Array, "*envs"], frame: Int[Array, "*envs"]
+) -> Int[Array, "*envs"]:
+    return bank.clip_start[clip] + jnp.clip(frame, 0, bank.clip_length[clip] - 1)
 
 
 def re_anchor(

@@ -37,7 +37,8 @@ class ExportCommand:
     """Folder of the run."""
     what: Literal["mesh", "points", "policy", "clips"] | None = None
     """Of a radiance field a mesh by marching cubes (default), or a cloud of points; of a motion run
-    the policy (default), or its clips as npz files with names, velocities and bodies."""
+    the policy (default), or its clips as npz files with names, velocities and bodies; where actions
+    are added to feedforward targets, at the control rate and with these (joint_target)."""
     resolution: int = 256
     """Cells along the longest side of the mesh's box, or pixels along that of the views."""
     out: OptionalStr = None
@@ -85,18 +86,25 @@ class ExportCommand:
         return 0
 
     def _export_clips(self, folder: "RunFolder") -> int:
+        from motion import inverse_dynamics
+        from motion.clips import at_rate
         from motion.formats.npz_clip import save_npz
 
         from . import motion_setup, run_folder
         from .motion_config import MotionJob
 
-        loaded = motion_setup.load(run_folder.read_job(folder, MotionJob).source)
+        job = run_folder.read_job(folder, MotionJob)
+        loaded = motion_setup.load(job.source)
+        robot, targets = loaded.robot, None
         target = Path(self.out) if self.out else folder.path / "clips"
         held_out = () if loaded.held_out is None else loaded.held_out.clips
         taken: set[str] = set()
         for clip in (*loaded.clips, *held_out):
             path = target / f"{file_name(clip.name, taken)}.npz"
-            save_npz(path, loaded.robot, clip)
+            if job.env.action_centre == "feedforward":  # actions are added to these
+                targets = inverse_dynamics.joint_targets(robot, clip)
+                clip = at_rate(clip, robot.control_rate)
+            save_npz(path, robot, clip, joint_target=targets)
             print(f"written: {path} ({clip.seconds:.2f} s)")
         return 0
 

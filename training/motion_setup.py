@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
+from rich.progress import Progress
 
-from motion import builtin_clips, starts, train_step
+from motion import builtin_clips, inverse_dynamics, starts, train_step
 from motion.clips import Clip, ClipBank, build_clip_bank
 from motion.env import Env, make_env
 from motion.formats.clip_files import load_clip
@@ -23,11 +24,13 @@ from samplers import failure_bins
 from samplers.base import Sampler
 from samplers.device_axis import axis_of
 
-from . import devices
+from . import devices, processes
 from .motion_config import BUILTIN, MotionJob, MotionSource
 
 _LAST_STARTS = 0.2
 """Seconds before the end of a clip after which no episode starts."""
+_LONG = 30.0
+"""Seconds of clips whose torques take a while to compute."""
 _OF_THE_ROBOT = (
     "body_mass",
     "body_inertia",
@@ -147,6 +150,21 @@ def _together(robot: Robot, found: list[_Found]) -> LoadedMotion:
     )
 
 
+def _with_targets(loaded: LoadedMotion) -> LoadedMotion:
+    if loaded.bank.target is not None:
+        return loaded
+    is_shown = loaded.seconds > _LONG and processes.is_first()
+    with Progress(disable=not is_shown, transient=True) as progress:
+        task = progress.add_task("torques of the clips", total=sum(loaded.lengths))
+        bank = inverse_dynamics.with_targets(
+            loaded.robot, loaded.bank, loaded.clips, on_frame=lambda: progress.advance(task)
+        )
+    held_out = loaded.held_out
+    return loaded._replace(
+        bank=bank, held_out=None if held_out is None else _with_targets(held_out)
+    )
+
+
 def _check_read(source: MotionSource, name: str) -> None:
     """Refuses options that a clip does not read."""
     read = source.read
@@ -184,6 +202,8 @@ def prepare(job: MotionJob, loaded: LoadedMotion | None = None, mesh: Mesh | Non
             f"{job.train.ppo.num_minibatches} minibatches on each of {axis.size} devices"
         )
     loaded = load(job.source) if loaded is None else loaded
+    if job.env.action_centre == "feedforward":
+        loaded = _with_targets(loaded)
     env = make_env(loaded.robot, job.env, num_envs=job.num_envs, physics=job.physics)
     calm = job.env.calm()
     evaluation_env = make_env(loaded.robot, calm, num_envs=job.loop.num_starts, physics=job.physics)

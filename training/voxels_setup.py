@@ -19,7 +19,7 @@ from voxels.block_map import BlockMap, make_map, map_statistics
 from voxels.formats.any_map import load_any_map
 from voxels.formats.metadata_json import CapturedViews, load_views
 from voxels.formats.palette_json import load_palette
-from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, harden, uniform_grid
+from voxels.grid import InitialLogits, VoxelGrid, grid_from_map, uniform_grid
 from voxels.guidance.mixture import mixture
 from voxels.guidance.prompts import parse_prompt
 from voxels.guidance.protocol import Guidance
@@ -29,7 +29,8 @@ from voxels.guidance.tiny import tiny
 from voxels.losses import make_priors
 from voxels.palette import Palette, daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
-from voxels.rendering.images import RenderConfig, render
+from voxels.rendering.images import RenderConfig, render_cells
+from voxels.rendering.planning import seen_cells
 from voxels.train_step import TrainState, World, init_state
 
 from . import run_folder, sdxl_weights, tiny_guide
@@ -321,16 +322,19 @@ def render_map(
         samples=samples,
         is_eye_cell_skipped=is_eye_cell_skipped,
     )
-    sure = InitialLogits(occupancy=5.0, material=20.0)
-    logits, probs = harden(grid_from_map(block_map, sure))
-    asked = range(len(cameras.focal)) if views is None else views
-    shown = [_exact(config, logits, probs, lit, sky, cameras, view) for view in asked]
+    asked = list(range(len(cameras.focal)) if views is None else views)
+    flat = seen_cells(config, block_map, cameras, asked)
+    is_cell = flat < block_map.materials.size
+    number = np.where(is_cell, block_map.materials.reshape(-1)[np.where(is_cell, flat, 0)], 0)
+    probs = jax.nn.one_hot(number - 1, len(block_map.names))
+    cells = jnp.asarray(flat), jnp.where(number > 0, 5.0, -5.0), probs
+    shown = [_exact(config, *cells, lit, sky, cameras, view) for view in asked]
     return np.round(255 * np.clip(shown, 0, 1)).astype(np.uint8)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _exact(config: RenderConfig, logits, probs, lit, sky, cameras, view) -> Array:
-    return render(config, logits, probs, lit, sky, cameras, view).color
+def _exact(config: RenderConfig, flat, logits, probs, lit, sky, cameras, view) -> Array:
+    return render_cells(config, flat, logits, probs, lit, sky, cameras, view).color
 
 
 def _read_pictures(source: str, views: CapturedViews) -> UInt8[np.ndarray, "v r c 3"]:

@@ -141,6 +141,49 @@ def _compared(name: str) -> str:
     return "\n".join([cells.table(head, rows), "", *(f"* {sentence}" for sentence in said)])
 
 
+def motion_replay_table() -> str:
+    """What an action of 0 survives, around angles and around torques."""
+    rows = [
+        [
+            row["robot"],
+            row["clip"].removeprefix("builtin:"),
+            *(
+                f"{100 * row[centre]['survived']:.0f} %, {row[centre]['seconds']:.2f} s"
+                for centre in ("reference", "feedforward")
+            ),
+        ]
+        for row in cells.read("motion_feedforward_cpu")["replay"]["rows"]
+    ]
+    return cells.table(["robot", "clip", "around its angles", "around its torques"], rows)
+
+
+def motion_feedforward_table() -> str:
+    """A walk learned with actions around angles and around torques, paired seeds."""
+    found = cells.read("motion_feedforward_cpu")["train"]
+    rows = [
+        [
+            f"`{centre}`",
+            *(_steps(row["reached"][target]) for target in ("0.7", "0.95")),
+            cells.spread(row["survived"]),
+            cells.spread(row["joint_error"], 3),
+        ]
+        for centre, row in found["rows"].items()
+    ]
+    head = [
+        "actions are added to",
+        "control steps until 70 % survive",
+        "until 95 %",
+        "starts survived at the end",
+        "joints (rad)",
+    ]
+    said = [f"* {sentence}" for sentence in found["verdicts"]]
+    return "\n".join([cells.table(head, rows), "", *said])
+
+
+def _steps(reached: list) -> str:
+    return ", ".join("never" if value is None else f"{value / 1e6:.2f} M" for value in reached)
+
+
 def motion_testbed_table() -> str:
     """Cost of every motion sampler over the best one, per scenario of the synthetic learner."""
     scenarios = cells.read("motion_testbed_cpu")["scenarios"]
@@ -162,5 +205,7 @@ TABLES = {
     "motion_mjx": motion_mjx_table,
     "motion_samplers": motion_samplers_table,
     "motion_mixed": motion_mixed_table,
+    "motion_replay": motion_replay_table,
+    "motion_feedforward": motion_feedforward_table,
     "motion_testbed": motion_testbed_table,
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from motion.clips import Clip, fit_to_robot
-from motion.foot_height import put_on_floor
+from motion.foot_height import STAIRS, level_floor, put_on_floor
 from motion.quaternion_order import Order
 from motion.robots import Robot
 
@@ -29,13 +29,15 @@ class ReadOptions:
       quaternion_order: of a CSV; None detects it.
       joint_order: of a BeyondMimic npz without names.
       fps: overrules the file.
-      is_put_on_floor: correct the height of the feet.
+      is_put_on_floor: correct the height of the feet, by one number.
+      is_levelled: before that, take out a floor that rises and sinks by 4 to 15 cm.
     """
 
     quaternion_order: Order | None = None
     joint_order: JointOrder | None = None
     fps: float | None = None
     is_put_on_floor: bool = True
+    is_levelled: bool = True
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 1 <= self.fps <= 1000:
@@ -66,6 +68,11 @@ def load_clip(
         fitted, notes = fit_to_robot(robot, clip, may_fill=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if options.is_levelled:
+        fitted, drift, is_level = level_floor(robot, fitted)
+        if is_level or drift > STAIRS:
+            done = "made level" if is_level else "left as it is"
+            notes += (f"{fitted.name}: its floor rises and sinks by {1000 * drift:.0f} mm, {done}",)
     if options.is_put_on_floor:
         fitted, raised, below = put_on_floor(robot, fitted)
         if raised:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from motion import quaternion_order
 from motion.clips import Clip, check_clip, clip_states
@@ -63,10 +64,19 @@ def load_npz(
     return clip
 
 
-def save_npz(path: str | os.PathLike[str], robot: Robot, clip: Clip) -> None:
+def save_npz(
+    path: str | os.PathLike[str],
+    robot: Robot,
+    clip: Clip,
+    *,
+    joint_target: Float[np.ndarray, "frames joints"] | None = None,
+) -> None:
     """Writes a clip in BeyondMimic's layout with names; the file appears whole or not at all.
 
     Bodies are the robot's tracked ones. The clip keeps its frame rate.
+
+    Args:
+      joint_target: angles to ask of the joints, see `inverse_dynamics`; an array of its own.
     """
     check_clip(clip)
     qpos, qvel = clip_states(clip, clip.fps)
@@ -83,6 +93,8 @@ def save_npz(path: str | os.PathLike[str], robot: Robot, clip: Clip) -> None:
         "body_lin_vel_w": bodies.linear_velocity,
         "body_ang_vel_w": bodies.angular_velocity,
     }
+    if joint_target is not None:
+        arrays["joint_target"] = joint_target
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".partial-{os.getpid()}-{target.name}")

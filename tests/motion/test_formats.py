@@ -228,6 +228,44 @@ def test_a_floating_clip_is_put_on_the_floor(robot):
     np.testing.assert_allclose(below, -foot_height.lowest_foot_points(robot, landed).min())
 
 
+def _raised(clip, heights):
+    root = clip.root_position.copy()
+    root[:, 2] += heights
+    return clip._replace(root_position=root)
+
+
+def test_a_floor_that_drifts_is_made_level_and_flights_stay(tmp_path):
+    robot = humanoid_robot()
+    jump = builtin_clips.builtin_clip(robot, "jump")
+    time = np.arange(jump.num_frames) / jump.fps
+    drift = 0.05 * np.sin(2 * np.pi * time / 8.0)
+    drifting = _raised(jump, drift)
+    levelled = foot_height.level_floor(robot, drifting)
+    assert levelled.is_changed
+    np.testing.assert_allclose(levelled.drift, drift.max() - drift.min(), atol=0.01)
+    flight = foot_height.lowest_foot_points(robot, jump)
+    left = foot_height.lowest_foot_points(
+        robot, foot_height.put_on_floor(robot, levelled.clip).clip
+    )
+    np.testing.assert_allclose(left, flight, atol=0.012)
+    save_npz(tmp_path / "jump.npz", robot, drifting)
+    notes = " ".join(load_clip(tmp_path / "jump.npz", robot).notes)
+    assert re.search(r"jump: its floor rises and sinks by (9\d|10\d) mm, made level", notes), notes
+    as_it_is = load_clip(tmp_path / "jump.npz", robot, ReadOptions(is_levelled=False))
+    assert "made level" not in " ".join(as_it_is.notes)
+
+
+@pytest.mark.parametrize("size", [0.01, 0.2])
+def test_a_floor_of_noise_or_of_stairs_stays_as_it_is(size):
+    robot = humanoid_robot()
+    stand = builtin_clips.builtin_clip(robot, "stand")
+    moved = _raised(stand, size * (np.arange(stand.num_frames) > stand.num_frames // 2))
+    levelled = foot_height.level_floor(robot, moved)
+    assert not levelled.is_changed
+    assert levelled.clip is moved
+    np.testing.assert_allclose(levelled.drift, size, atol=2e-3)
+
+
 def test_feet_that_one_height_cannot_put_on_the_floor_are_told(robot, tmp_path):
     clip = swaying_clip(robot)
     drop = np.zeros(clip.num_frames)

@@ -163,6 +163,28 @@ def test_what_changes_a_run_changes_its_fingerprint(tiny):
         assert motion_setup.fingerprint(found._replace(**change)) != same
 
 
+def test_actions_around_torques_are_trained_and_their_targets_go_with_the_clips(tmp_path):
+    job = small_job(steps=2)
+    job = dataclasses.replace(job, env=dataclasses.replace(job.env, action_centre="feedforward"))
+    run = tmp_path / "run"
+    motion_job.start(job, out=str(run))
+    bank = motion_setup.prepare(job).loaded.bank
+    assert bank.target is not None
+    command = export_command.ExportCommand(
+        run_folder=str(run), what="clips", out=str(tmp_path / "clips")
+    )
+    command.run()
+    first, length = int(bank.clip_start[1]), int(bank.clip_length[1])
+    with np.load(tmp_path / "clips" / "again.npz") as file:
+        assert float(file["fps"][0]) == 50.0
+        np.testing.assert_allclose(
+            file["joint_target"], bank.target[first : first + length], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            file["joint_pos"], bank.qpos[first : first + length, 7:], atol=1e-5
+        )
+
+
 def test_a_run_stopped_while_it_compiled_has_its_first_point_once(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(motion_job, "_loop", interrupted_loop)

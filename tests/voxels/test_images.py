@@ -11,8 +11,9 @@ import pytest
 
 from scenes.cameras import make_cameras
 from scenes.rotations import look_at
+from voxels.block_map import exposed_faces, origin
 from voxels.gradient_report import cell_visibility, gradient_report
-from voxels.grid import InitialLogits, grid_from_map, temper, uniform_grid
+from voxels.grid import InitialLogits, grid_from_map, harden, temper, uniform_grid
 from voxels.palette import daylight, lit_colors, terrain_palette
 from voxels.procedural import WorldConfig, make_world, orbit_cameras
 from voxels.rendering.images import (
@@ -20,9 +21,10 @@ from voxels.rendering.images import (
     grid_rays,
     material_image,
     render,
+    render_cells,
     render_views,
 )
-from voxels.rendering.planning import march_backend, plan, render_planned, round_up
+from voxels.rendering.planning import march_backend, plan, render_planned, round_up, seen_cells
 
 WORLD = WorldConfig(shape=(8, 7, 6), scale=1.5)
 CONFIG = RenderConfig(rows=20, cols=28, shape=WORLD.shape, scale=WORLD.scale)
@@ -133,6 +135,34 @@ def test_what_does_not_fit_is_reported_and_drawn_again_with_room():
     assert int(image.overflow) == 0
     assert config.max_cells > 64
     np.testing.assert_allclose(image.color, draw(CONFIG, logits, probs, 0).color, atol=2e-6)
+
+
+@pytest.mark.parametrize("is_skipped", [False, True])
+def test_listed_blocks_show_what_the_whole_map_shows_also_from_inside_the_ground(is_skipped):
+    config = dataclasses.replace(CONFIG, alpha="hard", is_eye_cell_skipped=is_skipped)
+    block_map = make_world(WORLD, 0)
+    buried = np.argwhere(
+        (block_map.materials > 0) & ~exposed_faces(block_map.materials).any(axis=-1)
+    )[0]
+    inside = np.array(CAMERAS.camera_to_world)
+    inside[0, :3, 3] = origin(WORLD.shape, WORLD.scale) + (buried + 0.4) * WORLD.scale
+    cameras = CAMERAS._replace(camera_to_world=jnp.asarray(inside))
+    flat = seen_cells(config, block_map, cameras, [0, 1])
+    assert len(np.unique(flat[flat < block_map.materials.size])) < block_map.num_blocks
+    logits, probs = harden(grid_from_map(block_map, InitialLogits(occupancy=5.0, material=20.0)))
+    number = np.append(block_map.materials.reshape(-1), 0)[flat]
+    listed = (
+        jnp.asarray(flat),
+        jnp.where(number > 0, 5.0, -5.0),
+        jax.nn.one_hot(number - 1, len(block_map.names)),
+    )
+    for view in (0, 1):
+        whole = render(config, logits, probs, LIT, SKY, cameras, view)
+        image = render_cells(config, *listed, LIT, SKY, cameras, view)
+        for name in ("color", "alpha", "distance", "normal"):
+            np.testing.assert_array_equal(getattr(image, name), getattr(whole, name), name)
+    with pytest.raises(ValueError, match="hard"):
+        render_cells(CONFIG, *listed, LIT, SKY, cameras, 0)
 
 
 def test_shares_and_visibility_are_right_where_splatting_would_find_no_room():

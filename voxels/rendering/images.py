@@ -210,6 +210,36 @@ def render(
     return _finish(config, gathered, rays, sky, overflow)
 
 
+def render_cells(
+    config: RenderConfig,
+    flat: Int[Array, " cells"],
+    logits: Float[Array, " cells"],
+    probs: Float[Array, "cells materials"],
+    lit: Float[Array, "materials 6 f"],
+    sky: Float[Array, " f"],
+    cameras: Cameras,
+    view: Int[Array, ""] | int,
+) -> Image:
+    """Renders listed cells of a grid that is empty elsewhere, with parameters for these only.
+
+    For worlds whose materials would not fit into memory cell by cell.
+
+    Args:
+      flat: C-order index of each cell, at most once; see `planning.seen_cells`. Indices outside the
+        grid are padding.
+    Raises:
+      ValueError: for another alpha than `hard`.
+    """
+    if config.alpha != "hard":
+        raise ValueError(f'cells are listed for "hard" alpha, got "{config.alpha}"')
+    rays = grid_rays(config, cameras, view)
+    gathered = cast(
+        Composite,
+        composite_hard(_hits(config), flat, logits, probs, lit, rays.eye, rays.directions),
+    )
+    return _finish(config, gathered, rays, sky, jnp.zeros((), jnp.int32))
+
+
 def render_views(
     config: RenderConfig,
     occupancy_logits: Float[Array, "x y z"],
@@ -269,15 +299,10 @@ def composite(
     flat_probs = probs.reshape(-1, probs.shape[-1])
     fits = jnp.zeros((), jnp.int32)
     if config.alpha == "hard":
-        hit_config = HitConfig(
-            shape=config.shape,
-            near=near,
-            threshold=config.empty_below,
-            is_eye_cell_skipped=config.is_eye_cell_skipped,
-            **({} if is_cpu else ON_ACCELERATORS),
-        )
         logits = occupancy_logits.reshape(-1)
-        out = composite_hard(hit_config, None, logits, flat_probs, lit, rays.eye, rays.directions)
+        out = composite_hard(
+            _hits(config), None, logits, flat_probs, lit, rays.eye, rays.directions
+        )
         return cast(Composite, out), fits
     stop = 1e-7 if occupancy_logits.dtype == jnp.float32 else 1e-15
     if config.empty_below > 0:
@@ -318,6 +343,16 @@ def composite(
     walk = numba_march.composite_numba if config.backend == "numba" else composite_march
     out = walk(march_config, occupancy_logits, probs, lit, rays.eye, rays.directions)
     return cast(Composite, out), fits
+
+
+def _hits(config: RenderConfig) -> HitConfig:
+    return HitConfig(
+        shape=config.shape,
+        near=config.near / config.scale,
+        threshold=config.empty_below,
+        is_eye_cell_skipped=config.is_eye_cell_skipped,
+        **({} if is_on_cpu(config) else ON_ACCELERATORS),
+    )
 
 
 def _finish(

@@ -8,15 +8,17 @@ is installed. Capacities are rounded up, so that a world that changes a little c
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from scenes.cameras import Cameras
 
+from ..block_map import BlockMap, origin
 from . import numba_march
 from .images import GridRays, Image, RenderConfig, grid_rays, is_on_cpu, listed_cells, render
 from .splat import SplatConfig, count_pairs
@@ -24,6 +26,8 @@ from .splat import SplatConfig, count_pairs
 # nanoseconds, forward and backward on one CPU core: per cell a ray meets, per pixel of a pair
 _MARCH_STEP, _SPLAT_PIXEL = {"march": 100.0, "numba": 25.0}, 25.0
 _MAX_PAIRS = 1 << 24
+_SMALL = 1 << 20
+"""Cells of a grid that are listed with room for all."""
 
 
 def march_backend(device: Literal["cpu", "gpu", "tpu"] | None = None) -> Literal["march", "numba"]:
@@ -92,6 +96,48 @@ def render_planned(
         )
         image = _render(config, occupancy_logits, probs, lit, jnp.asarray(sky), cameras, view)
     return image, config
+
+
+def seen_cells(
+    config: RenderConfig,
+    block_map: BlockMap,
+    cameras: Cameras,
+    views: Sequence[int],
+) -> Int[np.ndarray, " cells"]:
+    """Lists the blocks of a map that rays of these views can meet first, for `render_cells`.
+
+    These are the blocks beside air, also by an edge or a corner, and those around an eye, which may
+    be inside the ground.
+
+    Returns:
+      C-order indices, and padding with ones outside the grid: up to the whole grid for small ones,
+      else to what `round_up` gives, so that a map that changes a little compiles nothing new.
+    Raises:
+      ValueError: for grids of 2^31 cells or more.
+    """
+    if block_map.materials.size >= 2**31:
+        raise ValueError(f"needed fewer than 2^31 cells, got {config.shape}")
+    kept = block_map.is_solid & _beside(~block_map.is_solid)
+    reach = math.ceil(config.near / config.scale) + 1
+    corner = origin(config.shape, config.scale)
+    for view in views:
+        eye = np.asarray(cameras.camera_to_world)[view, :3, 3]
+        cell = np.floor((eye - corner) / config.scale).astype(int)
+        low = np.clip(cell - reach, 0, config.shape)
+        high = np.clip(cell + reach + 1, 0, config.shape)
+        around = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        kept[around] |= block_map.is_solid[around]
+    flat = np.flatnonzero(kept).astype(np.int32)
+    room = kept.size if kept.size <= _SMALL else round_up(len(flat))
+    return np.pad(flat, (0, room - len(flat)), constant_values=kept.size)
+
+
+def _beside(air: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
+    """Cells that touch air or the outside."""
+    near = np.pad(air, 1, constant_values=True)
+    for axis in range(3):
+        near |= np.roll(near, 1, axis) | np.roll(near, -1, axis)
+    return near[1:-1, 1:-1, 1:-1]
 
 
 def round_up(count: int) -> int:
