@@ -4,8 +4,8 @@
     python -m benchmarks.motion_feedforward --folder motion/ --part train --seeds 3 --steps 250
 
 `replay` holds the policy still: what an action of 0 alone survives, on built-in clips and on those
-of the folder (g1_kimodo, g1_asap). `train` learns a real walk with both centres, paired seeds, two
-runs at a time, and judges control steps until 70 and 95 % of the starts survive. Writes
+of the folder (g1_kimodo, g1_asap), and how much force a clip asks for that nothing supplies.
+`train` learns a real walk with both centres, paired seeds, two runs at a time. Writes
 results/motion_feedforward_BACKEND.json; the part that was not asked for stays as it is.
 """
 
@@ -63,6 +63,24 @@ def _replay(folder: Path) -> dict[str, Any]:
     return {"starts": _STARTS, "seconds": _SECONDS, "rows": rows}
 
 
+def missing(robot: str, clip: str, is_levelled: bool) -> dict[str, float]:
+    """Force that neither motors nor floor supply, as a share of the weight."""
+    import mujoco
+    import numpy as np
+
+    from motion import inverse_dynamics
+    from motion.formats.clip_files import ReadOptions
+    from training import motion_setup
+    from training.motion_config import MotionSource
+
+    read = ReadOptions(is_levelled=is_levelled)
+    loaded = motion_setup.load(MotionSource(robot=robot, clips=(clip,), read=read))
+    forces = inverse_dynamics.clip_forces(loaded.robot, loaded.clips[0]).missing[:, :3]
+    weight = 9.81 * mujoco.mj_getTotalmass(loaded.robot.model)
+    shares = np.linalg.norm(forces, axis=1) / weight
+    return {"mean": float(shares.mean()), "largest": float(shares.max())}
+
+
 def replay(robot: str, clip: str) -> dict[str, Any]:
     """What no action at all survives with each centre."""
     import dataclasses
@@ -82,7 +100,7 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
     rate = loaded.robot.control_rate
     horizon = round(_SECONDS * rate)
     starts = survival_starts(bank, _STARTS, horizon)
-    found = {}
+    found: dict[str, Any] = {}
     for centre in CENTRES:
         task = dataclasses.replace(motion_options.quick_task(), action_centre=centre).calm()
         env = make_env(loaded.robot, task, num_envs=_STARTS)
@@ -96,11 +114,13 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
             is_alive &= is_over | ~np.asarray(output.terminated)
             is_over |= np.asarray(output.terminated | output.timed_out)
         found[centre] = {"survived": float(is_alive.mean()), "seconds": float(steps.mean() / rate)}
+    found["missing"] = missing(robot, clip, True)
+    found["missing_as_read"] = missing(robot, clip, False)
     return found
 
 
 def _train(folder: Path, num_seeds: int, num_steps: int) -> dict[str, Any]:
-    from training.compare_statistics import crossing, judge, sentence, spread
+    from training.compare_statistics import crossing, spread
 
     calls = [
         functools.partial(learn, str(folder / WALK), centre, seed, num_steps)
@@ -109,7 +129,7 @@ def _train(folder: Path, num_seeds: int, num_steps: int) -> dict[str, Any]:
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(measuring.in_fresh_process, calls))
     by_centre = {centre: runs[place :: len(CENTRES)] for place, centre in enumerate(CENTRES)}
-    rows, verdicts = {}, []
+    rows = {}
     for centre, done in by_centre.items():
         curves = [run["curve"] for run in done]
         rows[centre] = {
@@ -123,20 +143,34 @@ def _train(folder: Path, num_seeds: int, num_steps: int) -> dict[str, Any]:
                 for target in TARGETS
             },
         }
-    for target in TARGETS:
-        pairs = [rows[centre]["reached"][f"{target:g}"] for centre in reversed(CENTRES)]
-        if all(value is not None for values in pairs for value in values):
-            # fewer is better, and larger is better to `judge`
-            verdict = judge(*([-value / 1e6 for value in values] for values in pairs))
-            what = f"control steps saved until {100 * target:g} % of the starts survive"
-            verdicts.append(sentence(*reversed(CENTRES), verdict, what, unit="million", digits=3))
     return {
         "clip": Path(WALK).stem,
         "iterations": num_steps,
         "seeds": num_seeds,
         "rows": rows,
-        "verdicts": verdicts,
+        "verdicts": verdicts(rows),
     }
+
+
+def verdicts(rows: dict[str, Any]) -> list[str]:
+    """Paired verdicts on what survives over the run and at its end."""
+    from training.compare_statistics import judge, mean_height, sentence
+
+    said = []
+    end = rows[CENTRES[0]]["curves"][0][-1][0]
+    for what, value in (
+        (
+            f"mean surviving starts over the first {end:,} control steps",
+            lambda curve: mean_height(curve, end=end),
+        ),
+        ("surviving starts at the end", lambda curve: curve[-1][2]),
+    ):
+        pairs = [[value(c) for c in rows[centre]["curves"]] for centre in reversed(CENTRES)]
+        verdict = judge(*pairs)
+        said.append(
+            sentence(*reversed(CENTRES), verdict, what, unit="percentage points", scale=100.0)
+        )
+    return said
 
 
 def learn(clip: str, centre: str, seed: int, num_steps: int) -> dict[str, Any]:

@@ -187,5 +187,5 @@ class _Feet:
             speed = np.linalg.norm(jacobian @ qvel)
             price = _FORCE_COST * (1 + (max(point[2], 0.0) / _HIGH) ** 2 + (speed / _FAST) ** 2)
             columns.append(jacobian.T @ self._edges)
-            prices.append(np.full(4, price))
+            prices.append(np.full(4, float(price)))
         return np.concatenate(columns, axis=1), np.concatenate(prices)

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
 Config = TypeVar("Config")
+BEFORE = "before"
+"""Key of a field's metadata: its value in runs older than the field."""
 
 
 def to_json(config: Any) -> Any:
@@ -206,6 +208,8 @@ def _convert_dataclass(kind: Any, values: Any, source: str, path: str) -> Any:
     for name in values:
         if name not in names:
             raise ValueError(f"{where}: unknown field {name!r}; fields: {', '.join(names)}")
+    added = {f.name: f.metadata[BEFORE] for f in dataclasses.fields(kind) if BEFORE in f.metadata}
+    values = added | values
     missing = [name for name in names if name not in values]
     if missing:
         raise ValueError(f"{where}: missing field {', '.join(missing)}")

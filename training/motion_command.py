@@ -57,8 +57,8 @@ class MotionCommand:
     """MuJoCo's C engine, MJX, or MuJoCo Warp (NVIDIA; needs the extra warp). Default: c on a CPU,
     mjx where JAX finds an accelerator."""
     task: TaskChoice = "quick"
-    """quick: made for minutes, actions around the reference, little noise, no pushes. published:
-    BeyondMimic's, for thousands of copies and hours."""
+    """quick: made for minutes, actions around the clip's torques, little noise, no pushes.
+    published: BeyondMimic's, for thousands of copies and hours."""
     envs: OptionalInt = None
     """Copies of the robot. Default: 256, or 4096 on an accelerator."""
     seconds: OptionalFloat = None

@@ -67,8 +67,9 @@ def published_training() -> TrainConfig:
 
 
 def quick_task() -> EnvConfig:
-    """The task for minutes: actions around the reference, a fifth of the noise, no pushes."""
+    """The task for minutes: actions around the clip's torques, a fifth of the noise, no pushes."""
     return EnvConfig(
+        action_centre="feedforward",
         action_scale=None,
         observation_noise=0.2,
         start_noise=0.2,

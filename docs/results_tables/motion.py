@@ -151,10 +151,20 @@ def motion_replay_table() -> str:
                 f"{100 * row[centre]['survived']:.0f} %, {row[centre]['seconds']:.2f} s"
                 for centre in ("reference", "feedforward")
             ),
+            f"{100 * row['missing']['mean']:.0f} % ({100 * row['missing']['largest']:.0f} %)",
+            f"{100 * row['missing_as_read']['mean']:.0f} %",
         ]
         for row in cells.read("motion_feedforward_cpu")["replay"]["rows"]
     ]
-    return cells.table(["robot", "clip", "around its angles", "around its torques"], rows)
+    head = [
+        "robot",
+        "clip",
+        "around its angles",
+        "around its torques",
+        "force missing, mean (largest)",
+        "floor not made level",
+    ]
+    return cells.table(head, rows)
 
 
 def motion_feedforward_table() -> str:

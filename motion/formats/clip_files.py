@@ -37,7 +37,7 @@ class ReadOptions:
     joint_order: JointOrder | None = None
     fps: float | None = None
     is_put_on_floor: bool = True
-    is_levelled: bool = True
+    is_levelled: bool = dataclasses.field(default=True, metadata={"before": False})
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 1 <= self.fps <= 1000:

@@ -74,6 +74,12 @@ def test_missing_field_is_named():
         config_json.from_json(NerfJob, values, "f")
 
 
+def test_a_field_that_older_runs_lack_has_the_value_they_had():
+    values = config_json.to_json(MotionJob())
+    assert values["source"]["read"].pop("is_levelled")
+    assert not config_json.from_json(MotionJob, values, "f").source.read.is_levelled
+
+
 def test_replace_fields_reads_values_as_typed():
     job = config_json.replace_fields(TINY, {"train.optimizer.learning_rate": "0.5"})
     assert job.train.optimizer.learning_rate == 0.5
