@@ -1,4 +1,4 @@
-"""Puts a clip's feet onto the floor: retargeted motions float or sink by centimetres."""
+"""Puts a clip onto a level floor: retargeted motions float, sink, and drift by centimetres."""
 
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled names have no stubs)

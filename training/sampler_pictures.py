@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from samplers import diagnostics, error_maps
-from samplers import pixels as sampler_pixels
 from samplers.base import Sampler
 from samplers.error_weighted import ErrorWeightedConfig
 
@@ -34,23 +33,24 @@ def density(sampler: Sampler, state: Any, *, num_views: int, rows: int, cols: in
     counted.
     """
     state = sampler.plan(state, math.inf)
-    shape = (num_views, rows, cols)
     size = num_views * rows * cols
-    if sampler.probabilities is not None:
-        probabilities = np.asarray(jax.device_get(jax.jit(sampler.probabilities)(state)))
-        if probabilities.size == size:
-            return Density(probabilities.reshape(shape) * np.float32(size), is_exact=True)
-    counts = np.zeros(shape, np.float32)
+    of_items = sampler.probabilities
+    if of_items is not None and jax.eval_shape(of_items, state).size == size:
+        show = jax.jit(
+            lambda state: diagnostics.sampling_density(sampler, state, num_views, rows, cols)
+        )
+        return Density(np.asarray(jax.device_get(show(state))), is_exact=True)
 
     @jax.jit
-    def draw(key, state):
-        return sampler_pixels.pixel_indices(sampler.sample(key, state).items, rows, cols)
+    def count(counts, key, state):
+        return diagnostics.add_visits(counts, sampler.sample(key, state).items)
 
     key = jax.random.key(0)
+    counts = jnp.zeros((num_views, rows, cols), jnp.int32)
     for number in range(_NUM_DRAWS):
-        drawn = jax.device_get(draw(jax.random.fold_in(key, number), state))
-        np.add.at(counts, (drawn.view, drawn.row, drawn.col), 1.0)
-    return Density(counts * np.float32(size / counts.sum()), is_exact=False)
+        counts = count(counts, jax.random.fold_in(key, number), state)
+    visits = np.asarray(jax.device_get(counts), np.float32)
+    return Density(visits * np.float32(size / visits.sum()), is_exact=False)
 
 
 def remembered(
