@@ -90,7 +90,7 @@ def test_values_and_gradients_are_those_of_the_march_in_batches_too():
     np.testing.assert_allclose(slopes(CONFIG), slopes(march), atol=1e-4)
 
 
-@pytest.mark.parametrize("num_features", [1, 4, 5])
+@pytest.mark.parametrize("num_features", [1, 4])
 def test_any_number_of_features_is_that_of_the_march(num_features):
     random = np.random.default_rng(1)
     lit = jnp.asarray(random.random((7, 6, num_features)), jnp.float32)

@@ -110,7 +110,7 @@ def gather(
         asked for, weight by axis, depth and median [rays, 5].
     """
     num_rays, num_features = colors.shape
-    is_few = 3 <= num_features <= 4  # sums in registers
+    is_rgb = num_features == 3  # sums in registers
     num_cells = len(strengths)
     one = strengths.dtype.type(1)
     nowhere = eye[0] + eye[1] + eye[2]
@@ -118,7 +118,7 @@ def gather(
         total = np.empty(num_features, strengths.dtype)
         for ray in range(run * _RUN, min(num_rays, (run + 1) * _RUN)):
             total[:] = 0
-            red = green = blue = fourth = total[0]
+            red = green = blue = total[0]
             if has_geometry:
                 geometry[ray] = 0
                 geometry[ray, 4] = np.inf
@@ -137,12 +137,10 @@ def gather(
                         hidden = -math.expm1(-(leave - t) * hidden)
                     weight = through * hidden
                     after = through - weight
-                    if is_few:
+                    if is_rgb:
                         red += weight * features[cell, axis, 0]
                         green += weight * features[cell, axis, 1]
                         blue += weight * features[cell, axis, 2]
-                        if num_features == 4:
-                            fourth += weight * features[cell, axis, 3]
                     else:
                         for k in range(num_features):
                             total[k] += weight * features[cell, axis, k]
@@ -155,10 +153,8 @@ def gather(
                 cell, axis, ahead, met = _move(strides, met, eye, rise, ahead, cell, one)
                 t = leave
             left[ray] = through
-            if is_few:
+            if is_rgb:
                 colors[ray, 0], colors[ray, 1], colors[ray, 2] = red, green, blue
-                if num_features == 4:
-                    colors[ray, 3] = fourth
             else:
                 colors[ray] = total
 
