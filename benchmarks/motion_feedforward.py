@@ -85,13 +85,8 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
     """What no action at all survives with each centre."""
     import dataclasses
 
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from motion import inverse_dynamics
+    from motion import evaluation, inverse_dynamics
     from motion.env import make_env
-    from motion.evaluation import survival_starts
     from training import motion_options, motion_setup
     from training.motion_config import MotionSource
 
@@ -99,21 +94,14 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
     bank = inverse_dynamics.with_targets(loaded.robot, loaded.bank, loaded.clips)
     rate = loaded.robot.control_rate
     horizon = round(_SECONDS * rate)
-    starts = survival_starts(bank, _STARTS, horizon)
+    starts = evaluation.survival_starts(bank, _STARTS, horizon)
     found: dict[str, Any] = {}
     for centre in CENTRES:
         task = dataclasses.replace(motion_options.quick_task(), action_centre=centre).calm()
         env = make_env(loaded.robot, task, num_envs=_STARTS)
-        state = env.reset(bank, jax.random.key(0), starts)
-        is_alive, is_over = np.ones(_STARTS, bool), np.zeros(_STARTS, bool)
-        steps = np.zeros(_STARTS)
-        for _ in range(horizon):
-            nothing = jnp.zeros((_STARTS, env.num_actions))
-            state, output = env.step(bank, state, nothing, starts, jax.random.key(0))
-            steps += ~is_over
-            is_alive &= is_over | ~np.asarray(output.terminated)
-            is_over |= np.asarray(output.terminated | output.timed_out)
-        found[centre] = {"survived": float(is_alive.mean()), "seconds": float(steps.mean() / rate)}
+        still = evaluation.Evaluator(env, evaluation.nothing(env))
+        numbers = evaluation.summarise(still.play(bank, None, starts, horizon)[0], rate)
+        found[centre] = {"survived": numbers["success"], "seconds": numbers["survival_seconds"]}
     found["missing"] = missing(robot, clip, True)
     found["missing_as_read"] = missing(robot, clip, False)
     return found

@@ -178,9 +178,8 @@ def clip_states(
     clip: Clip, control_rate: float
 ) -> tuple[Float[np.ndarray, "frames nq"], Float[np.ndarray, "frames nv"]]:
     """Positions and velocities of a clip at the control rate, in MuJoCo's conventions."""
-    resampled = resampling.resample(
-        clip.root_position, clip.root_quaternion, clip.joint_position, clip.fps, control_rate
-    )
+    clip = at_rate(clip, control_rate)
+    resampled = clip.root_position, clip.root_quaternion, clip.joint_position
     qpos = np.concatenate(resampled, axis=1)
     qvel = np.concatenate(
         (

@@ -5,18 +5,19 @@ tracking after some seconds; `whole_clips` plays every clip from its first frame
 run in an environment of their own, so that nothing of training is touched.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from samplers.motion_bins import BinLayout, MotionTime, bin_of
 
 from . import ppo
 from .clips import ClipBank
-from .env import Env, EnvState, StepOutput
+from .env import Env, EnvState, Observation, StepOutput
 from .ppo import Learner, PpoConfig
 
 
@@ -70,16 +71,33 @@ def survival_starts(bank: ClipBank, num_starts: int, horizon: int) -> MotionTime
     return MotionTime(jnp.asarray(clip, jnp.int32), jnp.asarray(frame, jnp.int32))
 
 
-class Evaluator:
-    """Plays a policy in an environment; compiled once."""
+Act = Callable[[Any, Observation], Array]
 
-    def __init__(self, env: Env, config: PpoConfig):
+
+def mean_of(config: PpoConfig) -> Act:
+    """A policy without exploration."""
+    return lambda learner, seen: ppo.mean_action(config, learner, seen.actor)
+
+
+def nothing(env: Env) -> Act:
+    """No action at all, whatever is seen and learned."""
+    return lambda learner, seen: jnp.zeros((seen.actor.shape[0], env.num_actions))
+
+
+class Evaluator:
+    """Plays a policy in an environment; compiled once.
+
+    Args:
+      act: from what was learned and an observation to actions; `mean_of` gives a policy's.
+    """
+
+    def __init__(self, env: Env, act: Act):
         self._env = env
-        self._act = jax.jit(lambda learner, seen: ppo.mean_action(config, learner, seen.actor))
+        self._act = jax.jit(act)
         self._scan = jax.jit(self._many, static_argnums=3) if env.is_jittable else None
 
     def play(
-        self, bank: ClipBank, learner: Learner, starts: MotionTime, num_steps: int
+        self, bank: ClipBank, learner: Learner | None, starts: MotionTime, num_steps: int
     ) -> tuple[Trials, Track]:
         """Plays from every start until it fails, its clip ends or `num_steps` are over.
 
@@ -102,7 +120,9 @@ class Evaluator:
             qpos = np.stack(places)
         return _collect(outputs, qpos, first, starts)
 
-    def _many(self, bank: ClipBank, learner: Learner, state: EnvState, num_steps: int) -> Any:
+    def _many(
+        self, bank: ClipBank, learner: Learner | None, state: EnvState, num_steps: int
+    ) -> Any:
         starts = MotionTime(state.clip, state.frame)
         key = jax.random.key(0)
 

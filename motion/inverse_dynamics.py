@@ -7,7 +7,7 @@ that are high over the floor or slide over it count as costly. Where a clip asks
 impossible, such as standing beside its feet, a rest is left that nobody supplies.
 
 Source: contact forces by non-negative least squares over the edges of linearised friction cones are
-the usual form (Stewart and Trinkle 1996; Kuindersma et al. 2016, section 3); SciPy solves them.
+the usual form (Stewart and Trinkle 1996; Kuindersma et al. 2016); SciPy solves them.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -38,6 +38,7 @@ _HIGH, _FAST = 0.003, 0.1
 """Metres over the floor and metres per second at which a force has twice the price it has at rest
 there."""
 _FRICTION = 0.8
+"""Less than the floor's, so that a foot is not asked to hold at the edge of sliding."""
 _ARM = 0.5
 """Metres: turns forces into moments, to compare both."""
 _TORQUE_COST, _FORCE_COST = 3e-3, 1e-3
@@ -70,7 +71,8 @@ def clip_forces(
       ValueError: where SciPy finds no forces, naming clip and moment.
     """
     qpos, qvel = clip_states(clip, robot.control_rate)
-    needed = _smoothed_forces(robot, qpos, qvel)
+    acceleration = _smooth(resampling.central_differences(qvel, robot.control_rate))
+    needed = _inverse(robot, qpos, qvel, acceleration)
     feet = _Feet(robot)
     weight = 9.81 * mujoco.mj_getTotalmass(robot.model)
     limit = np.minimum(np.asarray(robot.effort_limit), weight * _ARM)
@@ -129,14 +131,8 @@ def with_targets(
 def free_torques(robot: Robot, clip: Clip) -> Float[np.ndarray, "frames joints"]:
     """Computes torques as if nothing touched the robot: right for joints that carry no foot."""
     qpos, qvel = clip_states(clip, robot.control_rate)
-    return _inverse(robot, qpos, qvel, resampling.central_differences(qvel, robot.control_rate))[
-        :, 6:
-    ]
-
-
-def _smoothed_forces(robot: Robot, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
-    acceleration = _smooth(resampling.central_differences(qvel, robot.control_rate))
-    return _inverse(robot, qpos, qvel, acceleration)
+    acceleration = resampling.central_differences(qvel, robot.control_rate)
+    return _inverse(robot, qpos, qvel, acceleration)[:, 6:]
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -30,7 +30,9 @@ class Evaluator:
 
     def __init__(self, setup: Setup):
         self._setup = setup
-        self._player = evaluation.Evaluator(setup.evaluation_env, setup.job.train.ppo)
+        self._player = evaluation.Evaluator(
+            setup.evaluation_env, evaluation.mean_of(setup.job.train.ppo)
+        )
         bank, count = setup.loaded.bank, setup.job.loop.num_starts
         self._starts = evaluation.survival_starts(bank, count, setup.horizon)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from .block_map import BlockMap, exposed_faces, make_map
+from .block_map import BlockMap, make_map
 
 _OPAQUE = 1e-6  # transmittance below which nothing is seen through a cell
 
@@ -233,12 +233,6 @@ def active_cells(
     (flat,) = jnp.nonzero(is_listed.reshape(-1), size=capacity, fill_value=occupancy.size)
     num_dropped = jnp.maximum(jnp.sum(is_listed) - capacity, 0)
     return ActiveCells(flat.astype(jnp.int32), num_dropped.astype(jnp.int32))
-
-
-def visible_cells(block_map: BlockMap) -> Int[np.ndarray, " cells"]:
-    """C-order indices of the blocks of a map that have a face to the air, on the host."""
-    exposed = exposed_faces(block_map.materials).any(axis=-1)
-    return np.flatnonzero(exposed).astype(np.int32)
 
 
 def _perturb(grid: VoxelGrid, noise: float, key: Key[Array, ""] | None) -> VoxelGrid:

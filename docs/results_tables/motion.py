@@ -1,5 +1,7 @@
 """Tables of the motion job."""
 
+import math
+
 from . import cells
 
 
@@ -26,7 +28,7 @@ def motion_jump_table() -> str:
 def _learned(found: dict) -> str:
     """Surviving starts over a motion run, and how close the policy stays to its clips."""
     curve = found["curve"]
-    thinned = [*curve[: -1 : max(1, len(curve) // 12)], curve[-1]]
+    thinned = [*curve[: -1 : max(1, math.ceil(len(curve) / 15))], curve[-1]]
     rows = [
         [f"{steps}", f"{seconds:.0f}", f"{100 * share:.0f} %"] for steps, seconds, share in thinned
     ]

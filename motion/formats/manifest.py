@@ -21,7 +21,8 @@ from .npz_clip import JointOrder
 
 Split = Literal["train", "val", "test"]
 SPLITS = ("train", "val", "test")
-_OPTIONS = ("quaternion_order", "joint_order", "fps", "is_put_on_floor", "is_levelled")
+_SWITCHES = ("is_put_on_floor", "is_levelled")
+_OPTIONS = ("quaternion_order", "joint_order", "fps", *_SWITCHES)
 _FIELDS = ("file", "name", "weight", "split", *_OPTIONS)
 
 
@@ -128,7 +129,7 @@ def _option(where: str, name: str, value: Any) -> Any:
         raise ValueError(
             f"{where}: {name} must be one of {', '.join(known[name])}, got {reprlib.repr(value)}"
         )
-    if name.startswith("is_") and not isinstance(value, bool):
+    if name in _SWITCHES and not isinstance(value, bool):
         raise ValueError(f"{where}: {name} must be true or false, got {reprlib.repr(value)}")
     if name == "fps" and value is not None:
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -40,7 +40,7 @@ class Bench:
         self.step = train_step.make_train_step(CONFIG, self.env, self.sampler, "steps")
         self.key = jax.random.key(5)
         calm = make_env(self.robot, env_config.calm(), num_envs=ENVS, physics=physics)
-        self.evaluator = Evaluator(calm, CONFIG.ppo)
+        self.evaluator = Evaluator(calm, evaluation.mean_of(CONFIG.ppo))
 
     def first(self):
         return train_step.init_state(CONFIG, self.env, self.sampler, jax.random.key(0), self.bank)

@@ -165,7 +165,7 @@ def test_what_changes_a_run_changes_its_fingerprint(tiny):
 
 def test_actions_around_torques_are_trained_and_their_targets_go_with_the_clips(tmp_path):
     job = small_job(steps=2)
-    job = dataclasses.replace(job, env=dataclasses.replace(job.env, action_centre="feedforward"))
+    assert job.env.action_centre == "feedforward"
     run = tmp_path / "run"
     motion_job.start(job, out=str(run))
     bank = motion_setup.prepare(job).loaded.bank

@@ -233,10 +233,7 @@ def render_cells(
     if config.alpha != "hard":
         raise ValueError(f'cells are listed for "hard" alpha, got "{config.alpha}"')
     rays = grid_rays(config, cameras, view)
-    gathered = cast(
-        Composite,
-        composite_hard(_hits(config), flat, logits, probs, lit, rays.eye, rays.directions),
-    )
+    gathered = _first_cells(config, flat, logits, probs, lit, rays)
     return _finish(config, gathered, rays, sky, jnp.zeros((), jnp.int32))
 
 
@@ -300,10 +297,7 @@ def composite(
     fits = jnp.zeros((), jnp.int32)
     if config.alpha == "hard":
         logits = occupancy_logits.reshape(-1)
-        out = composite_hard(
-            _hits(config), None, logits, flat_probs, lit, rays.eye, rays.directions
-        )
-        return cast(Composite, out), fits
+        return _first_cells(config, None, logits, flat_probs, lit, rays), fits
     stop = 1e-7 if occupancy_logits.dtype == jnp.float32 else 1e-15
     if config.empty_below > 0:
         is_empty = jax.nn.sigmoid(occupancy_logits) <= config.empty_below
@@ -345,14 +339,23 @@ def composite(
     return cast(Composite, out), fits
 
 
-def _hits(config: RenderConfig) -> HitConfig:
-    return HitConfig(
+def _first_cells(
+    config: RenderConfig,
+    flat: Array | None,
+    logits: Array,
+    probs: Array,
+    lit: Array,
+    rays: GridRays,
+) -> Composite:
+    hits = HitConfig(
         shape=config.shape,
         near=config.near / config.scale,
         threshold=config.empty_below,
         is_eye_cell_skipped=config.is_eye_cell_skipped,
         **({} if is_on_cpu(config) else ON_ACCELERATORS),
     )
+    out = composite_hard(hits, flat, logits, probs, lit, rays.eye, rays.directions)
+    return cast(Composite, out)
 
 
 def _finish(

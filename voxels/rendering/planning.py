@@ -1,4 +1,4 @@
-"""Chooses a backend on the host, gives it room, and runs again what did not fit.
+"""Chooses on the host what renders, with how much room, and runs again what did not fit.
 
 Ray marching costs pixels x cells per ray, splatting 256 pixels x (cell, tile) pairs; both are
 counted for the views at hand and weighed by their measured cost on a CPU, where numba marches if it
