@@ -11,13 +11,10 @@ results/motion_feedforward_BACKEND.json; the part that was not asked for stays a
 
 import argparse
 import functools
-import itertools
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measuring
+from benchmarks import measuring, motion_choices
 
 CENTRES = ("reference", "feedforward")
 CLIPS = (
@@ -32,7 +29,6 @@ CLIPS = (
     ("g1", "g1_asap/CR7_level1.npz"),
 )
 WALK = "g1_kimodo/output_walk.csv"
-TARGETS = (0.7, 0.95)
 _SECONDS = 2.0
 _STARTS = 64
 
@@ -46,7 +42,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250, help="iterations of each run")
     asked = parser.parse_args()
     folder = Path(asked.folder)
-    part = _replay(folder) if asked.part == "replay" else _train(folder, asked.seeds, asked.steps)
+    if asked.part == "replay":
+        part = _replay(folder)
+    else:
+        choices = {centre: (f"env.action_centre={centre}",) for centre in CENTRES}
+        clip = str(folder / WALK)
+        part = motion_choices.compare("g1", clip, choices, asked.seeds, asked.steps)
     kept = measuring.stored("motion_feedforward")
     kept = {name: kept[name] for name in ("replay", "train") if name in kept}
     facts = measuring.in_fresh_process(measuring.describe_machine)
@@ -87,7 +88,7 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
 
     from motion import evaluation, inverse_dynamics
     from motion.env import make_env
-    from training import motion_options, motion_setup
+    from training import motion_setup, motion_tasks
     from training.motion_config import MotionSource
 
     loaded = motion_setup.load(MotionSource(robot=robot, clips=(clip,)))
@@ -97,7 +98,7 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
     starts = evaluation.survival_starts(bank, _STARTS, horizon)
     found: dict[str, Any] = {}
     for centre in CENTRES:
-        task = dataclasses.replace(motion_options.quick_task(), action_centre=centre).calm()
+        task = dataclasses.replace(motion_tasks.quick(False).env, action_centre=centre).calm()
         env = make_env(loaded.robot, task, num_envs=_STARTS)
         still = evaluation.Evaluator(env, evaluation.nothing(env))
         numbers = evaluation.summarise(still.play(bank, None, starts, horizon)[0], rate)
@@ -105,84 +106,6 @@ def replay(robot: str, clip: str) -> dict[str, Any]:
     found["missing"] = missing(robot, clip, True)
     found["missing_as_read"] = missing(robot, clip, False)
     return found
-
-
-def _train(folder: Path, num_seeds: int, num_steps: int) -> dict[str, Any]:
-    from training.compare_statistics import crossing, spread
-
-    calls = [
-        functools.partial(learn, str(folder / WALK), centre, seed, num_steps)
-        for seed, centre in itertools.product(range(num_seeds), CENTRES)
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(measuring.in_fresh_process, calls))
-    by_centre = {centre: runs[place :: len(CENTRES)] for place, centre in enumerate(CENTRES)}
-    rows = {}
-    for centre, done in by_centre.items():
-        curves = [run["curve"] for run in done]
-        rows[centre] = {
-            "survived": spread([curve[-1][2] for curve in curves])._asdict(),
-            "curves": curves,
-            "joint_error": spread([run["joint_error"] for run in done])._asdict(),
-            "mpjpe_root_relative": spread([run["mpjpe_root_relative"] for run in done])._asdict(),
-            "env_steps_per_second": spread([run["env_steps_per_second"] for run in done])._asdict(),
-            "reached": {
-                f"{target:g}": [crossing(curve, target, axis=0) for curve in curves]
-                for target in TARGETS
-            },
-        }
-    return {
-        "clip": Path(WALK).stem,
-        "iterations": num_steps,
-        "seeds": num_seeds,
-        "rows": rows,
-        "verdicts": verdicts(rows),
-    }
-
-
-def verdicts(rows: dict[str, Any]) -> list[str]:
-    """Paired verdicts on what survives over the run and at its end."""
-    from training.compare_statistics import judge, mean_height, sentence
-
-    said = []
-    end = rows[CENTRES[0]]["curves"][0][-1][0]
-    for what, value in (
-        (
-            f"mean surviving starts over the first {end:,} control steps",
-            lambda curve: mean_height(curve, end=end),
-        ),
-        ("surviving starts at the end", lambda curve: curve[-1][2]),
-    ):
-        pairs = [[value(c) for c in rows[centre]["curves"]] for centre in reversed(CENTRES)]
-        verdict = judge(*pairs)
-        said.append(
-            sentence(*reversed(CENTRES), verdict, what, unit="percentage points", scale=100.0)
-        )
-    return said
-
-
-def learn(clip: str, centre: str, seed: int, num_steps: int) -> dict[str, Any]:
-    """One training run of the G1."""
-    from training import motion_job, motion_options
-    from training.motion_command import MotionCommand
-
-    command = MotionCommand(
-        robot="g1",
-        clip=(clip,),
-        steps=num_steps,
-        seed=seed,
-        set_=(
-            f"env.action_centre={centre}",
-            "loop.evaluate_every=10",
-            "loop.video_frames=0",
-        ),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        job = motion_options.build(command)
-        summary = motion_job.start(job, out=str(Path(folder) / "run"))
-    kept = ("curve", "env_steps_per_second", "train_seconds")
-    final = ("joint_error", "mpjpe_root_relative")
-    return {name: summary[name] for name in kept} | {name: summary["final"][name] for name in final}
 
 
 if __name__ == "__main__":

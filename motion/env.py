@@ -225,8 +225,12 @@ class Env:
         action: Float[Array, "envs joints"],
         starts: MotionTime,
         key: Key[Array, ""],
+        leniency: Float[Array, ""] | float = 1.0,
     ) -> tuple[EnvState, StepOutput]:
         """Acts for one control step; copies whose episode ends begin anew at `starts`.
+
+        Args:
+          leniency: limits of failure are this many times as wide as the table has them.
 
         Bad input: actions that are not finite count as 0.
         """
@@ -234,7 +238,7 @@ class Env:
         action, control, push, push_in = self._act(bank, key, state.now, parts, action)
         physics, now = self.physics.advance(state.physics, control, push, state.randomisation)
         output, is_over, after, qpos, qvel = self._judge(
-            bank, key, now, {**parts, "push_in": push_in}, action, starts
+            bank, key, now, {**parts, "push_in": push_in}, action, starts, leniency
         )
         physics, now = self.physics.place(physics, is_over, qpos, qvel, state.randomisation)
         # The same object, so that the simulator need not be told again.
@@ -342,6 +346,7 @@ class _Task:
         parts: dict,
         action: Float[Array, "envs joints"],
         starts: MotionTime,
+        leniency: Float[Array, ""] | float,
     ):
         """Rewards and ends of the step just made, and where ended episodes begin anew."""
         robot, config = self.robot, self.config
@@ -349,7 +354,7 @@ class _Task:
         reference = tracking.reference_at(bank, clip, frame)
         moment = self._track(now, reference, action, parts["action"], parts["randomisation"])
         failed = jax.vmap(
-            lambda one: terminations.has_failed(config.termination_terms, robot, one),
+            lambda one: terminations.has_failed(config.termination_terms, robot, one, leniency),
             in_axes=(_TRACKING_AXES,),
         )(moment)
         terms = jax.vmap(

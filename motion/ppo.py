@@ -46,6 +46,8 @@ class PpoConfig:
       trace_decay: λ.
       max_gradient_norm: gradients are scaled down to this L2 norm.
       least_std: the standard deviation of actions does not fall below it.
+      noise_steps: control steps that share noise of exploration, see `exploration`; 1: each has
+        its own.
       network: sizes of policy and value function.
     """
 
@@ -63,11 +65,13 @@ class PpoConfig:
     trace_decay: float = 0.95
     max_gradient_norm: float = 1.0
     least_std: float = 0.02
+    noise_steps: int = 1
     network: NetworkConfig = NetworkConfig()
 
     def __post_init__(self) -> None:
-        if min(self.num_epochs, self.num_minibatches) < 1:
-            raise ValueError("num_epochs and num_minibatches must be at least 1")
+        for name in ("num_epochs", "num_minibatches", "noise_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         rates = (self.least_learning_rate, self.learning_rate, self.largest_learning_rate)
         if not 0 < rates[0] <= rates[1] <= rates[2]:
             raise ValueError(f"needed 0 < least <= learning_rate <= largest, got {rates}")
@@ -172,12 +176,18 @@ def init_learner(
 
 
 def act(
-    config: PpoConfig, key: Key[Array, ""], learner: Learner, seen: Float[Array, "envs actor"]
+    config: PpoConfig,
+    noise: Float[Array, "envs actions"],
+    learner: Learner,
+    seen: Float[Array, "envs actor"],
 ) -> Action:
-    """Draws actions."""
+    """Draws actions.
+
+    Args:
+      noise: standard normal numbers, independent of one another within the step.
+    """
     mean = mean_action(config, learner, seen)
-    std = jnp.exp(learner.params.log_std)[None]
-    chosen = mean + std * jax.random.normal(key, mean.shape)
+    chosen = mean + jnp.exp(learner.params.log_std)[None] * noise
     return Action(chosen, _log_prob(chosen, mean, learner.params.log_std), mean)
 
 

@@ -67,12 +67,15 @@ TERMINATIONS = (
 
 
 def has_failed(
-    table: tuple[TerminationTerm, ...], robot: Robot, tracking: Tracking
+    table: tuple[TerminationTerm, ...],
+    robot: Robot,
+    tracking: Tracking,
+    leniency: Float[Array, ""] | float = 1.0,
 ) -> Bool[Array, ""]:
-    """Says whether any term exceeds its limit or the state is not finite."""
+    """Says whether any term exceeds its limit, times `leniency`, or the state is not finite."""
     failed = ~is_finite(tracking)
     for term in table:
-        failed = failed | (TERMS[term.name](robot, tracking) > term.limit)
+        failed = failed | (TERMS[term.name](robot, tracking) > term.limit * leniency)
     return failed
 
 

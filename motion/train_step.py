@@ -22,13 +22,16 @@ from samplers.base import Sampler
 from samplers.device_axis import ALONE, SAME, SPLIT, DeviceAxis, axis_of, jit_step
 from samplers.motion_bins import MotionTime
 
-from . import ppo
+from . import exploration, ppo
 from .clips import ClipBank
 from .env import Env, EnvState, Observation, StepOutput
 from .ppo import Action, Learner, PpoConfig, Rollout
 from .starts import count_outcomes, uniform_over_frames
 
 Metrics = dict[str, Float[Array, ""]]
+
+_NOISE = 2**31 - 1
+"""Where the iterations' keys of a run would end: the key of its noise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,16 +41,33 @@ class TrainConfig:
     Attributes:
       num_steps: control steps per iteration, of every environment.
       start_iteration: the sampler decides from here on; before, starts are uniform.
+      first_leniency: limits of failure are this many times as wide in the first iteration, and
+        narrow evenly to what the task has. Evaluation always has the published ones.
+      lenient_iterations: until when they do.
       ppo: how to learn.
     """
 
     num_steps: int = 24
     start_iteration: int = 0
+    first_leniency: float = 1.0
+    lenient_iterations: int = 0
     ppo: PpoConfig = PpoConfig()
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.start_iteration < 0:
             raise ValueError("needed num_steps >= 1 and start_iteration >= 0")
+        if self.first_leniency < 1 or self.lenient_iterations < 0:
+            raise ValueError("needed first_leniency >= 1 and lenient_iterations >= 0")
+        if (self.first_leniency > 1) != (self.lenient_iterations > 0):
+            raise ValueError(
+                "first_leniency above 1 and lenient_iterations above 0 go together, got "
+                f"{self.first_leniency} and {self.lenient_iterations}"
+            )
+
+    def leniency(self, iteration: Int[Array, ""]) -> Float[Array, ""]:
+        """Gives what limits of failure are multiplied by."""
+        passed = iteration / max(self.lenient_iterations, 1)
+        return self.first_leniency + (1.0 - self.first_leniency) * jnp.minimum(passed, 1.0)
 
 
 class TrainState(NamedTuple):
@@ -61,6 +81,22 @@ class TrainState(NamedTuple):
 
 STATE_SPECS = TrainState(learner=SAME, sampler=SAME, env=SPLIT, iteration=SAME)  # pyright: ignore
 """How a state lies on several devices: each has environments of its own."""
+
+
+class Chosen(NamedTuple):
+    """What a control step begins with.
+
+    Attributes:
+      action: of every environment.
+      starts: where episodes that end in the step begin anew.
+      key: of the environment.
+      leniency: see `Env.step`.
+    """
+
+    action: Action
+    starts: MotionTime
+    key: Key[Array, ""]
+    leniency: Float[Array, ""]
 
 
 class _Step(NamedTuple):
@@ -152,11 +188,10 @@ class Parts:
 
         def advance(carry: Any, step: Array) -> tuple[Any, _Step]:
             sampled, world = carry
-            action, starts, key = self.choose(
-                run_key, iteration, step, learner, sampled, world.observation
-            )
-            after, output = self.env.step(bank, world, action.value, starts, key)
-            return (self.count(sampled, output), after), _Step(world.observation, action, output)
+            chosen = self.choose(run_key, iteration, step, learner, sampled, world.observation)
+            after, output = take(self.env.step, bank, world, chosen)
+            taken = _Step(world.observation, chosen.action, output)
+            return (self.count(sampled, output), after), taken
 
         steps = jnp.arange(self.config.num_steps)
         (sampled, world), taken = jax.lax.scan(advance, (state.sampler, state.env), steps)
@@ -171,17 +206,33 @@ class Parts:
         learner: Learner,
         sampled: Any,
         seen: Observation,
-    ) -> tuple[Action, MotionTime, Key[Array, ""]]:
-        """Actions of this step, and where episodes that end in it begin anew."""
+    ) -> Chosen:
+        """Chooses actions of this step, and where episodes that end in it begin anew."""
         key = jax.random.fold_in(jax.random.fold_in(run_key, iteration), step)
         act_key, start_key, env_key = jax.random.split(key, 3)
-        action = ppo.act(self.config.ppo, self.axis.own_key(act_key), learner, seen.actor)
+        shape = (seen.actor.shape[0], self.env.num_actions)
+        noise = self._noise(run_key, act_key, iteration * self.config.num_steps + step, shape)
+        action = ppo.act(self.config.ppo, noise, learner, seen.actor)
         starts = self.sampler.sample(start_key, sampled).items
         if self.config.start_iteration > 0:
             even = uniform_over_frames(self.sampler).sample(start_key, sampled).items
             is_early = iteration < self.config.start_iteration
             starts = jax.tree.map(lambda a, b: jnp.where(is_early, a, b), even, starts)
-        return action, self.axis.own(starts), self.axis.own_key(env_key)
+        leniency = self.config.leniency(iteration)
+        return Chosen(action, self.axis.own(starts), self.axis.own_key(env_key), leniency)
+
+    def _noise(
+        self,
+        run_key: Key[Array, ""],
+        act_key: Key[Array, ""],
+        step: Int[Array, ""],
+        shape: tuple[int, int],
+    ) -> Float[Array, "envs actions"]:
+        window = self.config.ppo.noise_steps
+        if window == 1:
+            return jax.random.normal(self.axis.own_key(act_key), shape)
+        key = self.axis.own_key(jax.random.fold_in(run_key, _NOISE))
+        return exploration.shared_normal(key, step, shape, window)
 
     def count(self, sampled: Any, output: StepOutput) -> Any:
         """Tells the sampler what the step showed."""
@@ -235,6 +286,17 @@ class Parts:
         return learner, metrics
 
 
+def take(
+    step: Callable[..., tuple[EnvState, StepOutput]],
+    bank: ClipBank,
+    world: EnvState,
+    chosen: Chosen,
+) -> tuple[EnvState, StepOutput]:
+    """Takes one control step of an environment."""
+    action, starts, key, leniency = chosen
+    return step(bank, world, action.value, starts, key, leniency)
+
+
 def sampler_statistics(sampler: Sampler, state: Any) -> Metrics:
     """How concentrated starts are: entropy over the bins that may be started in (1: all alike),
     effective bins, the likeliest bin."""
@@ -254,7 +316,7 @@ def sampler_statistics(sampler: Sampler, state: Any) -> Metrics:
 def on_host(
     num_steps: int,
     *,
-    choose: Callable[..., tuple[Action, MotionTime, Key[Array, ""]]],
+    choose: Callable[..., Chosen],
     step: Callable[..., tuple[Any, StepOutput]],
     count: Callable[..., Any],
     learn: Callable[..., tuple[Learner, Metrics]],
@@ -272,13 +334,11 @@ def on_host(
     ) -> tuple[TrainState, Metrics]:
         sampled, world, taken = state.sampler, state.env, []
         for number in range(num_steps):
-            action, starts, key = choose(
-                run_key, state.iteration, number, state.learner, sampled, world.observation
-            )
             seen = world.observation
-            world, output = step(bank, world, action.value, starts, key)
+            chosen = choose(run_key, state.iteration, number, state.learner, sampled, seen)
+            world, output = take(step, bank, world, chosen)
             sampled = count(sampled, output)
-            taken.append(_Step(seen, action, output))
+            taken.append(_Step(seen, chosen.action, output))
         learner, metrics = learn(run_key, state.iteration, state.learner, sampled, stack(taken))
         return TrainState(learner, sampled, world, state.iteration + 1), metrics
 

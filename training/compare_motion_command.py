@@ -40,7 +40,7 @@ class CompareMotionCommand:
     steps: int = 100
     """Iterations of every run."""
     task: TaskChoice = "quick"
-    """quick (made for minutes) or published (BeyondMimic's)."""
+    """quick (made for minutes), agile (for jumps) or published (BeyondMimic's)."""
     envs: OptionalInt = None
     """Copies of the robot."""
     physics: PhysicsChoice = None
@@ -74,7 +74,7 @@ class CompareMotionCommand:
         )
 
     def _comparisons(self):
-        from . import motion_options
+        from . import motion_options, motion_tasks, runtime
         from .compare_config import MotionComparison
 
         clips = self.clip or ("builtin:hard",)
@@ -84,6 +84,7 @@ class CompareMotionCommand:
             groups = {name: (clip,) for name, clip in named.items()}
         names = compare_flags.sampler_names(self.samplers)
         shared, _ = compare_flags.split_options(names, self.set_)
+        task = motion_tasks.TASKS[self.task](runtime.has_accelerator())
         found = {}
         for name, group in groups.items():
             base = motion_options.build(
@@ -100,7 +101,10 @@ class CompareMotionCommand:
             )
             comparison = MotionComparison(
                 base=base,
-                samplers=compare_flags.samplers(self.samplers, self.set_),
+                samplers=tuple(
+                    task.sampler(entry)
+                    for entry in compare_flags.samplers(self.samplers, self.set_)
+                ),
                 num_seeds=self.seeds,
                 target=self.target,
             )

@@ -10,8 +10,8 @@ from .device_flags import DeviceFlags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 
 TaskChoice = Annotated[
-    Literal["quick", "published"],
-    tyro.conf.arg(metavar="{quick,published}", help_behavior_hint=""),
+    Literal["quick", "agile", "published"],
+    tyro.conf.arg(metavar="{quick,agile,published}", help_behavior_hint=""),
 ]
 PhysicsChoice = Annotated[
     Literal["c", "mjx", "warp"] | None,
@@ -38,6 +38,7 @@ class MotionCommand:
   hardlight motion
   hardlight motion --clip builtin:wave builtin:step --sampler uniform
   hardlight motion --robot g1 --clip dance.csv --seconds 1200
+  hardlight motion --robot g1 --clip jump.npz --task agile --seconds 1200
   hardlight motion --clip clips.json --robot g1 --physics mjx --envs 4096
   hardlight motion --physics mjx --envs 32768 --devices all
   hardlight motion --resume runs/motion-humanoid-failure_bins"""
@@ -58,6 +59,7 @@ class MotionCommand:
     mjx where JAX finds an accelerator."""
     task: TaskChoice = "quick"
     """quick: made for minutes, actions around the clip's torques, little noise, no pushes.
+    agile: for clips that jump or ask for more than motors have.
     published: BeyondMimic's, for thousands of copies and hours."""
     envs: OptionalInt = None
     """Copies of the robot. Default: 256, or 4096 on an accelerator."""

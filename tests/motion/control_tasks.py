@@ -55,7 +55,8 @@ def train_pendulum(
     def step(carry, number):
         learner, state, key = carry
         seen = observe(state)
-        action = ppo.act(config, jax.random.fold_in(key, number), learner, seen)
+        noise = jax.random.normal(jax.random.fold_in(key, number), (envs, 1))
+        action = ppo.act(config, noise, learner, seen)
         after, reward = swing(state, action.value)
         final = observe(after)
         is_over = after.age >= LENGTH

@@ -86,7 +86,7 @@ def test_nothing_seen_leaves_observations_as_they_are():
 def _bandit_rollout(config, key, learner, best):
     """One step per environment: reward falls with the distance from `best`."""
     seen = jnp.ones((64, 2))
-    action = ppo.act(config, key, learner, seen)
+    action = ppo.act(config, jax.random.normal(key, (64, 3)), learner, seen)
     reward = -jnp.sum((action.value - best[None]) ** 2, axis=1)
     yes = jnp.ones((1, 64), bool)
     parts = (seen, seen, action.value, action.log_prob, action.mean, reward)

@@ -95,6 +95,45 @@ def test_evaluation_touches_neither_statistics_nor_training(bench):
         np.testing.assert_array_equal(one, other)
 
 
+def noise_of(parts, bench, iteration, step):
+    """What a step adds to the policy's actions, in its standard deviations."""
+    state = bench.first()
+    action = parts.choose(
+        bench.key,
+        jnp.asarray(iteration),
+        jnp.asarray(step),
+        state.learner,
+        state.sampler,
+        state.env.observation,
+    ).action
+    std = np.exp(np.asarray(state.learner.params.log_std))
+    return (np.asarray(action.value) - np.asarray(action.mean)) / std
+
+
+def test_shared_noise_goes_on_from_one_iteration_to_the_next(bench):
+    length = CONFIG.num_steps
+    for window in (1, 4):
+        config = dataclasses.replace(CONFIG.ppo, noise_steps=window)
+        parts = train_step.Parts(
+            dataclasses.replace(CONFIG, ppo=config), bench.env, bench.sampler, "steps"
+        )
+        first = noise_of(parts, bench, 3, 0)
+        # as if the rollout before had been a step longer
+        longer = noise_of(parts, bench, 2, length)
+        assert np.allclose(first, longer, atol=1e-5) == (window > 1)
+        assert not np.allclose(first, noise_of(parts, bench, 2, length - 1), atol=1e-3)
+
+
+def test_limits_narrow_evenly_to_those_of_the_task():
+    config = dataclasses.replace(CONFIG, first_leniency=3.0, lenient_iterations=10)
+    seen = [float(config.leniency(jnp.asarray(step))) for step in (0, 5, 10, 1000)]
+    np.testing.assert_allclose(seen, [3.0, 2.0, 1.0, 1.0])
+    assert float(CONFIG.leniency(jnp.asarray(7))) == 1.0
+    for half in ({"first_leniency": 2.0}, {"lenient_iterations": 5}, {"first_leniency": 0.5}):
+        with pytest.raises(ValueError, match="lenien"):
+            dataclasses.replace(CONFIG, **half)
+
+
 def test_before_the_start_iteration_starts_are_uniform(bench):
     late = dataclasses.replace(CONFIG, start_iteration=10)
     parts = train_step.Parts(late, bench.env, bench.sampler, "steps")
@@ -108,7 +147,7 @@ def test_before_the_start_iteration_starts_are_uniform(bench):
     for iteration in (9, 10):
         hits = 0
         for step in range(40):
-            _, drawn, _ = parts.choose(
+            chosen = parts.choose(
                 bench.key,
                 jnp.asarray(iteration),
                 jnp.asarray(step),
@@ -116,7 +155,7 @@ def test_before_the_start_iteration_starts_are_uniform(bench):
                 tilted,
                 state.env.observation,
             )
-            hits += int(np.sum(np.asarray(bin_of(tilted.layout, drawn)) == 2))
+            hits += int(np.sum(np.asarray(bin_of(tilted.layout, chosen.starts)) == 2))
         counts[iteration] = hits / (40 * ENVS)
     error = 5 * np.sqrt(0.25 / (40 * ENVS))
     assert abs(counts[9] - 1 / 6) < error

@@ -23,6 +23,7 @@ from training import (
     motion_onnx,
     motion_options,
     motion_setup,
+    motion_tasks,
     runtime,
 )
 from training.compare_config import MotionComparison
@@ -77,7 +78,7 @@ def test_the_task_does_not_depend_on_the_machine(monkeypatch, is_large, steps):
         motion_options.build(MotionCommand(physics="c", task=task))
         for task in ("quick", "published")
     )
-    assert quick.env == motion_options.quick_task()
+    assert quick.env == motion_tasks.quick(not is_large).env
     assert quick.train.num_steps == steps
     assert published.env.action_centre == "default"
     assert published.env.push_seconds is not None

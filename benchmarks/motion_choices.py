@@ -1,0 +1,132 @@
+"""One clip learned with several settings, from the same seeds, two runs at a time.
+
+    python -m benchmarks.motion_choices --clip walk.csv --seeds 3 --steps 250 --name noise \\
+        --choices own=train.ppo.noise_steps=1 shared=train.ppo.noise_steps=5
+
+A choice is NAME=SETTING,SETTING,..., settings as `hardlight motion --set` takes them; each is
+compared with the first. Writes results/motion_NAME_BACKEND.json.
+"""
+
+import argparse
+import functools
+import itertools
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measuring
+
+TARGETS = (0.7, 0.95)
+"""Shares of starts."""
+Choices = dict[str, tuple[str, ...]]
+"""Settings by the name of the choice."""
+
+
+def main() -> None:
+    """Runs every choice with every seed and writes what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--robot", default="g1")
+    parser.add_argument("--clip", required=True, help="a file or builtin:NAME")
+    parser.add_argument("--choices", nargs="+", required=True, metavar="NAME=SETTING,...")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=250, help="iterations of each run")
+    parser.add_argument("--name", required=True)
+    asked = parser.parse_args()
+    choices = {}
+    for text in asked.choices:
+        name, _, settings = text.partition("=")
+        choices[name] = tuple(settings.split(",")) if settings else ()
+    found = compare(asked.robot, asked.clip, choices, asked.seeds, asked.steps)
+    facts = measuring.in_fresh_process(measuring.describe_machine)
+    found |= {fact: facts[fact] for fact in ("device", "cores", "versions")}
+    measuring.write(f"motion_{asked.name}", found)
+
+
+def compare(
+    robot: str, clip: str, choices: Choices, num_seeds: int, num_steps: int
+) -> dict[str, Any]:
+    """Learns with every choice and seed; curves, spreads, and paired verdicts.
+
+    Args:
+      num_steps: iterations of each run.
+    """
+    from training.compare_statistics import crossing, spread
+
+    calls = [
+        functools.partial(learn, robot, clip, choices[name], seed, num_steps)
+        for seed, name in itertools.product(range(num_seeds), choices)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(measuring.in_fresh_process, calls))
+    rows = {}
+    for place, name in enumerate(choices):
+        done = runs[place :: len(choices)]
+        curves = [run["curve"] for run in done]
+        rows[name] = {
+            "settings": choices[name],
+            "survived": spread([curve[-1][2] for curve in curves])._asdict(),
+            "curves": curves,
+            "joint_error": spread([run["joint_error"] for run in done])._asdict(),
+            "mpjpe_root_relative": spread([run["mpjpe_root_relative"] for run in done])._asdict(),
+            "env_steps_per_second": spread([run["env_steps_per_second"] for run in done])._asdict(),
+            "reached": {
+                f"{target:g}": [crossing(curve, target, axis=0) for curve in curves]
+                for target in TARGETS
+            },
+        }
+    return {
+        "robot": robot,
+        "clip": Path(clip).stem,
+        "iterations": num_steps,
+        "seeds": num_seeds,
+        "rows": rows,
+        "verdicts": verdicts(rows),
+    }
+
+
+def verdicts(rows: dict[str, Any]) -> list[str]:
+    """Paired verdicts against the first choice, over the run and at its end."""
+    from training.compare_statistics import judge, mean_height, sentence
+
+    base, *others = rows
+    end = rows[base]["curves"][0][-1][0]
+    said = []
+    for other in others:
+        for what, value in (
+            (
+                f"mean surviving starts over the first {end:,} control steps",
+                lambda curve: mean_height(curve, end=end),
+            ),
+            ("surviving starts at the end", lambda curve: curve[-1][2]),
+        ):
+            pairs = [[value(curve) for curve in rows[name]["curves"]] for name in (other, base)]
+            verdict = judge(*pairs)
+            said.append(sentence(other, base, verdict, what, unit="percentage points", scale=100.0))
+    return said
+
+
+def learn(
+    robot: str, clip: str, settings: tuple[str, ...], seed: int, num_steps: int
+) -> dict[str, Any]:
+    """One training run."""
+    from training import motion_job, motion_options
+    from training.motion_command import MotionCommand
+
+    command = MotionCommand(
+        robot=robot,
+        clip=(clip,),
+        steps=num_steps,
+        seed=seed,
+        set_=("loop.evaluate_every=10", "loop.video_frames=0", *settings),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        job = motion_options.build(command)
+        summary = motion_job.start(job, out=str(Path(folder) / "run"))
+    kept = ("curve", "env_steps_per_second", "train_seconds")
+    final = ("joint_error", "mpjpe_root_relative")
+    return {name: summary[name] for name in kept} | {name: summary["final"][name] for name in final}
+
+
+if __name__ == "__main__":
+    main()
