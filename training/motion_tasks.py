@@ -67,10 +67,12 @@ def agile(is_large: bool) -> MotionTask:
     steps share, velocities that are paid for from further away, limits of failure that begin wide,
     and starts up to 0.7 s before the places that fail."""
     plain = quick(is_large)
-    ppo = dataclasses.replace(plain.train.ppo, noise_steps=5)
+    ppo = dataclasses.replace(plain.train.ppo, noise_steps=5, least_learning_rate=3e-5)
     return MotionTask(
         env=dataclasses.replace(plain.env, reward_terms=_agile_rewards()),
-        train=dataclasses.replace(plain.train, ppo=ppo, first_leniency=2.0, lenient_iterations=500),
+        train=dataclasses.replace(
+            plain.train, ppo=ppo, first_leniency=2.0, lenient_iterations=1000
+        ),
         bin_seconds=0.25,
         starts=(
             SamplerOption(name="exponent", value=3),
