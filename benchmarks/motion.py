@@ -210,10 +210,10 @@ def train_breakdown(robot_name: str, num_envs: int) -> dict[str, float]:
     def timed(name: str, part: Callable[..., Any]) -> Callable[..., Any]:
         """A part with a stop watch; waits for what it is given, then for what it gives."""
 
-        def call(*arguments: Any) -> Any:
-            jax.block_until_ready(arguments)
+        def call(*arguments: Any, **named: Any) -> Any:
+            jax.block_until_ready((arguments, named))
             began = time.perf_counter()
-            result = jax.block_until_ready(part(*arguments))
+            result = jax.block_until_ready(part(*arguments, **named))
             seconds[name] += time.perf_counter() - began
             return result
 

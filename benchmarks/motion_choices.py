@@ -1,15 +1,18 @@
 """One clip learned with several settings, from the same seeds, two runs at a time.
 
     python -m benchmarks.motion_choices --clip walk.csv --seeds 3 --steps 250 --name noise \\
-        --choices own=train.ppo.noise_steps=1 shared=train.ppo.noise_steps=5
+        --choice own train.ppo.noise_steps=1 --choice shared train.ppo.noise_steps=5
+    python -m benchmarks.motion_choices --clip walk.csv --name tasks \\
+        --choice quick task=quick --choice agile task=agile
 
-A choice is NAME=SETTING,SETTING,..., settings as `hardlight motion --set` takes them; each is
-compared with the first. Writes results/motion_NAME_BACKEND.json.
+A choice is a name and settings as `hardlight motion --set` takes them, `task=` being its `--task`;
+each is compared with the first. Writes results/motion_choices_NAME_BACKEND.json.
 """
 
 import argparse
 import functools
 import itertools
+import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,19 +31,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--robot", default="g1")
     parser.add_argument("--clip", required=True, help="a file or builtin:NAME")
-    parser.add_argument("--choices", nargs="+", required=True, metavar="NAME=SETTING,...")
+    parser.add_argument(
+        "--choice", nargs="+", action="append", required=True, metavar=("NAME", "SETTING=VALUE")
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=250, help="iterations of each run")
     parser.add_argument("--name", required=True)
     asked = parser.parse_args()
-    choices = {}
-    for text in asked.choices:
-        name, _, settings = text.partition("=")
-        choices[name] = tuple(settings.split(",")) if settings else ()
+    choices = {name: tuple(settings) for name, *settings in asked.choice}
+    if len(choices) < len(asked.choice):
+        parser.error("every choice needs a name of its own")
     found = compare(asked.robot, asked.clip, choices, asked.seeds, asked.steps)
     facts = measuring.in_fresh_process(measuring.describe_machine)
     found |= {fact: facts[fact] for fact in ("device", "cores", "versions")}
-    measuring.write(f"motion_{asked.name}", found)
+    measuring.write(f"motion_choices_{asked.name}", found)
 
 
 def compare(
@@ -67,6 +71,7 @@ def compare(
             "settings": choices[name],
             "survived": spread([curve[-1][2] for curve in curves])._asdict(),
             "curves": curves,
+            "survival_seconds": [run["survival_seconds"] for run in done],
             "joint_error": spread([run["joint_error"] for run in done])._asdict(),
             "mpjpe_root_relative": spread([run["mpjpe_root_relative"] for run in done])._asdict(),
             "env_steps_per_second": spread([run["env_steps_per_second"] for run in done])._asdict(),
@@ -109,23 +114,37 @@ def verdicts(rows: dict[str, Any]) -> list[str]:
 def learn(
     robot: str, clip: str, settings: tuple[str, ...], seed: int, num_steps: int
 ) -> dict[str, Any]:
-    """One training run."""
+    """One training run; `survival_seconds` after so many control steps are means over starts."""
     from training import motion_job, motion_options
     from training.motion_command import MotionCommand
 
+    tasks = [text.removeprefix("task=") for text in settings if text.startswith("task=")]
+    settings = tuple(text for text in settings if not text.startswith("task="))
     command = MotionCommand(
         robot=robot,
         clip=(clip,),
+        task=tasks[-1] if tasks else "quick",  # pyright: ignore[reportArgumentType]
         steps=num_steps,
         seed=seed,
         set_=("loop.evaluate_every=10", "loop.video_frames=0", *settings),
     )
     with tempfile.TemporaryDirectory() as folder:
         job = motion_options.build(command)
-        summary = motion_job.start(job, out=str(Path(folder) / "run"))
+        path = Path(folder) / "run"
+        summary = motion_job.start(job, out=str(path))
+        lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    survived = [
+        [line["env_steps"], line["survival_seconds"]]
+        for line in lines
+        if line["kind"] == "evaluation"
+    ]
     kept = ("curve", "env_steps_per_second", "train_seconds")
     final = ("joint_error", "mpjpe_root_relative")
-    return {name: summary[name] for name in kept} | {name: summary["final"][name] for name in final}
+    return {
+        **{name: summary[name] for name in kept},
+        **{name: summary["final"][name] for name in final},
+        "survival_seconds": survived,
+    }
 
 
 if __name__ == "__main__":

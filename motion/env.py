@@ -225,6 +225,7 @@ class Env:
         action: Float[Array, "envs joints"],
         starts: MotionTime,
         key: Key[Array, ""],
+        *,
         leniency: Float[Array, ""] | float = 1.0,
     ) -> tuple[EnvState, StepOutput]:
         """Acts for one control step; copies whose episode ends begin anew at `starts`.
@@ -354,7 +355,9 @@ class _Task:
         reference = tracking.reference_at(bank, clip, frame)
         moment = self._track(now, reference, action, parts["action"], parts["randomisation"])
         failed = jax.vmap(
-            lambda one: terminations.has_failed(config.termination_terms, robot, one, leniency),
+            lambda one: terminations.has_failed(
+                config.termination_terms, robot, one, leniency=leniency
+            ),
             in_axes=(_TRACKING_AXES,),
         )(moment)
         terms = jax.vmap(

@@ -65,7 +65,7 @@ class PpoConfig:
     trace_decay: float = 0.95
     max_gradient_norm: float = 1.0
     least_std: float = 0.02
-    noise_steps: int = 1
+    noise_steps: int = dataclasses.field(default=1, metadata={"before": 1})
     network: NetworkConfig = NetworkConfig()
 
     def __post_init__(self) -> None:
@@ -181,7 +181,7 @@ def act(
     learner: Learner,
     seen: Float[Array, "envs actor"],
 ) -> Action:
-    """Draws actions.
+    """Adds exploration noise to the policy's actions.
 
     Args:
       noise: standard normal numbers, independent of one another within the step.

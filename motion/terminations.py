@@ -70,6 +70,7 @@ def has_failed(
     table: tuple[TerminationTerm, ...],
     robot: Robot,
     tracking: Tracking,
+    *,
     leniency: Float[Array, ""] | float = 1.0,
 ) -> Bool[Array, ""]:
     """Says whether any term exceeds its limit, times `leniency`, or the state is not finite."""

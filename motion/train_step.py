@@ -3,7 +3,7 @@
 `make_train_step` gives one function for every physics. With MJX and Warp it is one compiled program
 with its state donated; with the C engine the rollout is driven from the host between compiled
 programs. All take the same keys in the same order: all randomness is fold_in(run_key, iteration),
-then the step.
+then the step; only noise that steps share is drawn by the step counted over the whole run.
 
 The sampler learns from training rollouts only; evaluation has an environment of its own and never
 touches it.
@@ -31,7 +31,7 @@ from .starts import count_outcomes, uniform_over_frames
 Metrics = dict[str, Float[Array, ""]]
 
 _NOISE = 2**31 - 1
-"""Where the iterations' keys of a run would end: the key of its noise."""
+"""Folded into the run's key for noise that steps share; no iteration gets so far."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,21 +41,28 @@ class TrainConfig:
     Attributes:
       num_steps: control steps per iteration, of every environment.
       start_iteration: the sampler decides from here on; before, starts are uniform.
+      handback_iteration: starts are uniform again from here on; None: never.
       first_leniency: limits of failure are this many times as wide in the first iteration, and
         narrow evenly to what the task has. Evaluation always has the published ones.
-      lenient_iterations: until when they do.
+      lenient_iterations: iterations until the limits are the task's.
       ppo: how to learn.
     """
 
     num_steps: int = 24
     start_iteration: int = 0
-    first_leniency: float = 1.0
-    lenient_iterations: int = 0
+    handback_iteration: int | None = dataclasses.field(default=None, metadata={"before": None})
+    first_leniency: float = dataclasses.field(default=1.0, metadata={"before": 1.0})
+    lenient_iterations: int = dataclasses.field(default=0, metadata={"before": 0})
     ppo: PpoConfig = PpoConfig()
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or self.start_iteration < 0:
             raise ValueError("needed num_steps >= 1 and start_iteration >= 0")
+        if self.handback_iteration is not None and self.handback_iteration <= self.start_iteration:
+            raise ValueError(
+                "handback_iteration must come after start_iteration "
+                f"({self.start_iteration}), got {self.handback_iteration}"
+            )
         if self.first_leniency < 1 or self.lenient_iterations < 0:
             raise ValueError("needed first_leniency >= 1 and lenient_iterations >= 0")
         if (self.first_leniency > 1) != (self.lenient_iterations > 0):
@@ -189,7 +196,7 @@ class Parts:
         def advance(carry: Any, step: Array) -> tuple[Any, _Step]:
             sampled, world = carry
             chosen = self.choose(run_key, iteration, step, learner, sampled, world.observation)
-            after, output = take(self.env.step, bank, world, chosen)
+            after, output = _take(self.env.step, bank, world, chosen)
             taken = _Step(world.observation, chosen.action, output)
             return (self.count(sampled, output), after), taken
 
@@ -214,10 +221,13 @@ class Parts:
         noise = self._noise(run_key, act_key, iteration * self.config.num_steps + step, shape)
         action = ppo.act(self.config.ppo, noise, learner, seen.actor)
         starts = self.sampler.sample(start_key, sampled).items
-        if self.config.start_iteration > 0:
+        first, last = self.config.start_iteration, self.config.handback_iteration
+        if first > 0 or last is not None:
             even = uniform_over_frames(self.sampler).sample(start_key, sampled).items
-            is_early = iteration < self.config.start_iteration
-            starts = jax.tree.map(lambda a, b: jnp.where(is_early, a, b), even, starts)
+            is_even = iteration < first
+            if last is not None:
+                is_even = is_even | (iteration >= last)
+            starts = jax.tree.map(lambda a, b: jnp.where(is_even, a, b), even, starts)
         leniency = self.config.leniency(iteration)
         return Chosen(action, self.axis.own(starts), self.axis.own_key(env_key), leniency)
 
@@ -225,14 +235,14 @@ class Parts:
         self,
         run_key: Key[Array, ""],
         act_key: Key[Array, ""],
-        step: Int[Array, ""],
+        place: Int[Array, ""],
         shape: tuple[int, int],
     ) -> Float[Array, "envs actions"]:
         window = self.config.ppo.noise_steps
         if window == 1:
             return jax.random.normal(self.axis.own_key(act_key), shape)
         key = self.axis.own_key(jax.random.fold_in(run_key, _NOISE))
-        return exploration.shared_normal(key, step, shape, window)
+        return exploration.shared_normal(key, place, shape, window)
 
     def count(self, sampled: Any, output: StepOutput) -> Any:
         """Tells the sampler what the step showed."""
@@ -286,15 +296,14 @@ class Parts:
         return learner, metrics
 
 
-def take(
+def _take(
     step: Callable[..., tuple[EnvState, StepOutput]],
     bank: ClipBank,
     world: EnvState,
     chosen: Chosen,
 ) -> tuple[EnvState, StepOutput]:
-    """Takes one control step of an environment."""
     action, starts, key, leniency = chosen
-    return step(bank, world, action.value, starts, key, leniency)
+    return step(bank, world, action.value, starts, key, leniency=leniency)
 
 
 def sampler_statistics(sampler: Sampler, state: Any) -> Metrics:
@@ -336,7 +345,7 @@ def on_host(
         for number in range(num_steps):
             seen = world.observation
             chosen = choose(run_key, state.iteration, number, state.learner, sampled, seen)
-            world, output = take(step, bank, world, chosen)
+            world, output = _take(step, bank, world, chosen)
             sampled = count(sampled, output)
             taken.append(_Step(seen, chosen.action, output))
         learner, metrics = learn(run_key, state.iteration, state.learner, sampled, stack(taken))

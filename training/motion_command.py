@@ -67,8 +67,8 @@ class MotionCommand:
     """Stop after so many seconds of training (compilation and evaluation not counted). Default
     300, unless --steps is given."""
     steps: OptionalInt = None
-    """Stop after so many iterations, each of 24 control steps of every copy (12 of the quick task
-    on an accelerator)."""
+    """Stop after so many iterations, each of 24 control steps of every copy (12 on an accelerator,
+    but for the published task)."""
     seed: OptionalInt = None
     """Fixes every random choice of the run. Default 0."""
     quaternion_order: OrderChoice = None

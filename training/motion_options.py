@@ -20,6 +20,7 @@ def build(command: MotionCommand) -> MotionJob:
     is_large = runtime.has_accelerator()
     task = motion_tasks.TASKS[command.task](is_large)
     options = config_json.parse_assignments(command.sampler_option, "--sampler-option")
+    settings = config_json.parse_assignments(command.set_, "--set")
     loop = MotionLoop(
         num_iterations=command.steps,
         seconds=command.seconds
@@ -42,7 +43,7 @@ def build(command: MotionCommand) -> MotionJob:
         num_envs=command.envs or (4096 if is_large else 256),
         sampler=task.sampler(
             SamplerConfig(
-                name=command.sampler or starts.DEFAULT,
+                name=settings.get("sampler.name", command.sampler or starts.DEFAULT),
                 options=tuple(
                     SamplerOption(name=name, value=config_json.parse_value(text))
                     for name, text in options.items()
@@ -54,4 +55,4 @@ def build(command: MotionCommand) -> MotionJob:
         train=task.train,
         loop=loop,
     )
-    return config_json.replace_fields(job, config_json.parse_assignments(command.set_, "--set"))
+    return config_json.replace_fields(job, settings)

@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from motion import rewards, starts
+from motion import rewards
 from motion.env import EnvConfig
 from motion.networks import NetworkConfig
 from motion.ppo import PpoConfig
 from motion.rewards import RewardTerm
+from motion.starts import DEFAULT
 from motion.train_step import TrainConfig
 
 from .nerf_config import SamplerConfig, SamplerOption
@@ -18,31 +19,32 @@ class MotionTask(NamedTuple):
     """A task and how it is learned.
 
     Attributes:
-      bin_seconds: length of the bins in which the sampler counts.
-      starts: options of the default sampler, where the user names none.
+      env: terms, limits, noise.
+      train: settings of an iteration.
+      bin_seconds: length of the bins in which samplers count, whichever they are.
+      start_options: of the default sampler, where the user gives none.
     """
 
     env: EnvConfig
     train: TrainConfig
     bin_seconds: float = 1.0
-    starts: tuple[SamplerOption, ...] = ()
+    start_options: tuple[SamplerOption, ...] = ()
 
     def sampler(self, wanted: SamplerConfig) -> SamplerConfig:
-        """Adds the task's options to a sampler, unless it is another than the default or has
-        these already."""
-        if wanted.name != starts.DEFAULT:
+        """Adds the task's options to the default sampler, where it has none of its own."""
+        if wanted.name != DEFAULT:
             return wanted
         given = {option.name for option in wanted.options}
-        added = tuple(option for option in self.starts if option.name not in given)
+        added = tuple(option for option in self.start_options if option.name not in given)
         return dataclasses.replace(wanted, options=(*added, *wanted.options))
 
 
 def quick(is_large: bool) -> MotionTask:
-    """For minutes: actions around the clip's torques, a fifth of the noise, no pushes, larger steps
-    and less exploration than published.
+    """For minutes.
 
-    Thousands of copies learn from shorter rollouts, of which there are more, and can afford to
-    begin with larger steps.
+    Actions around the clip's torques, a fifth of the noise, no pushes, larger steps and less
+    exploration than published. Thousands of copies learn from shorter rollouts, of which there are
+    more, and can afford to begin with larger steps.
     """
     env = EnvConfig(
         action_centre="feedforward",
@@ -63,9 +65,12 @@ def quick(is_large: bool) -> MotionTask:
 
 
 def agile(is_large: bool) -> MotionTask:
-    """For clips that leave the floor or ask for more than motors have: `quick`, but for noise that
-    steps share, velocities that are paid for from further away, limits of failure that begin wide,
-    and starts up to 0.7 s before the places that fail."""
+    """For clips that leave the floor or ask for more than motors have.
+
+    `quick`, but for exploration noise that steps share, velocities that are paid for from further
+    away, fast actions that cost less, limits of failure that begin wide, starts up to 0.7 s before
+    the bins that fail and those that lead to them, and learning rates that may fall lower.
+    """
     plain = quick(is_large)
     ppo = dataclasses.replace(plain.train.ppo, noise_steps=5, least_learning_rate=3e-5)
     return MotionTask(
@@ -74,9 +79,9 @@ def agile(is_large: bool) -> MotionTask:
             plain.train, ppo=ppo, first_leniency=2.0, lenient_iterations=1000
         ),
         bin_seconds=0.25,
-        starts=(
-            SamplerOption(name="exponent", value=3),
-            SamplerOption(name="stuck_share", value=1),
+        start_options=(
+            SamplerOption(name="exponent", value=3.0),
+            SamplerOption(name="stuck_share", value=1.0),
             SamplerOption(name="uniform_fraction", value=0.05),
             SamplerOption(name="look_back_frames", value=35),
         ),

@@ -93,7 +93,11 @@ def check_step():
 
     config = TrainConfig(
         num_steps=STEPS,
-        ppo=PpoConfig(num_epochs=1, num_minibatches=2, network=NetworkConfig(hidden=(8,))),
+        first_leniency=2.0,
+        lenient_iterations=2,
+        ppo=PpoConfig(
+            num_epochs=1, num_minibatches=2, noise_steps=2, network=NetworkConfig(hidden=(8,))
+        ),
     )
     robot = tiny_robot()
     clips = [swaying_clip(robot), swaying_clip(robot, name="again", seconds=1.0)]

@@ -208,6 +208,25 @@ def test_failures_say_where_they_happened_and_where_they_began(wild):
     assert bool(output.terminated.any())
 
 
+def test_lenient_limits_end_an_episode_later_and_change_nothing_else(wild):
+    flung = 50.0 * jnp.ones((ENVS, ROBOT.num_joints))
+    failed_at = {}
+    for leniency in (1.0, 1.5):
+        state, seen = wild.reset(BANK, KEY, starts_at(0, 40)), []
+        for step in range(30):
+            key = jax.random.fold_in(KEY, step)
+            state, output = wild.step(BANK, state, flung, starts_at(0, 40), key, leniency=leniency)
+            seen.append(output)
+            if bool(output.terminated.any()):
+                break
+        failed_at[leniency] = seen
+    strict, lenient = failed_at.values()
+    assert len(strict) < len(lenient) < 30
+    for one, other in zip(strict[:-1], lenient, strict=False):
+        same(one, other)
+    same(strict[-1].errors, lenient[len(strict) - 1].errors)
+
+
 def test_the_same_state_and_key_give_the_same_step(wild):
     state = wild.reset(BANK, KEY, starts_at(0, 10))
     other = wild.reset(BANK, jax.random.key(9), starts_at(1, 5))

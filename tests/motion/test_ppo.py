@@ -135,6 +135,7 @@ def test_the_first_mean_action_is_near_zero():
     ("settings", "message"),
     [
         ({"num_epochs": 0}, "num_epochs"),
+        ({"noise_steps": 0}, "noise_steps"),
         ({"learning_rate": 1.0}, "learning_rate"),
         ({"discount": 1.1}, "discount"),
         ({"clip": 0.0}, "clip"),

@@ -91,7 +91,7 @@ def compute(now, reference, action, last_action, joint_offset):
             },
             "failed": {
                 leniency: terminations.has_failed(
-                    terminations.TERMINATIONS, ROBOT, moment, leniency
+                    terminations.TERMINATIONS, ROBOT, moment, leniency=leniency
                 )
                 for leniency in LENIENCIES
             },

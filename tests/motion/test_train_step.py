@@ -124,6 +124,28 @@ def test_shared_noise_goes_on_from_one_iteration_to_the_next(bench):
         assert not np.allclose(first, noise_of(parts, bench, 2, length - 1), atol=1e-3)
 
 
+def test_the_environment_is_told_how_wide_limits_are(bench):
+    config = dataclasses.replace(CONFIG, first_leniency=3.0, lenient_iterations=4)
+    told = []
+
+    def step(*arguments, leniency):
+        told.append(float(leniency))
+        return bench.env.step(*arguments, leniency=leniency)
+
+    parts = train_step.Parts(config, bench.env, bench.sampler, "steps")
+    iterate = train_step.on_host(
+        config.num_steps,
+        choose=jax.jit(parts.choose),
+        step=step,
+        count=jax.jit(parts.count),
+        learn=jax.jit(parts.learn),
+    )
+    state = bench.first()
+    for _ in range(2):
+        state, _ = iterate(bench.key, bench.bank, state)
+    np.testing.assert_allclose(told, [3.0] * config.num_steps + [2.5] * config.num_steps)
+
+
 def test_limits_narrow_evenly_to_those_of_the_task():
     config = dataclasses.replace(CONFIG, first_leniency=3.0, lenient_iterations=10)
     seen = [float(config.leniency(jnp.asarray(step))) for step in (0, 5, 10, 1000)]
@@ -134,8 +156,8 @@ def test_limits_narrow_evenly_to_those_of_the_task():
             dataclasses.replace(CONFIG, **half)
 
 
-def test_before_the_start_iteration_starts_are_uniform(bench):
-    late = dataclasses.replace(CONFIG, start_iteration=10)
+def test_outside_the_samplers_iterations_starts_are_uniform(bench):
+    late = dataclasses.replace(CONFIG, start_iteration=10, handback_iteration=20)
     parts = train_step.Parts(late, bench.env, bench.sampler, "steps")
     state = bench.first()
     tilted = state.sampler._replace(
@@ -144,7 +166,7 @@ def test_before_the_start_iteration_starts_are_uniform(bench):
     probs = np.asarray(bench.sampler.probabilities(tilted))
     assert probs[2] > 2 / 6, "the sampler must prefer a bin for this to show anything"
     counts = {}
-    for iteration in (9, 10):
+    for iteration in (9, 10, 19, 20):
         hits = 0
         for step in range(40):
             chosen = parts.choose(
@@ -158,8 +180,12 @@ def test_before_the_start_iteration_starts_are_uniform(bench):
             hits += int(np.sum(np.asarray(bin_of(tilted.layout, chosen.starts)) == 2))
         counts[iteration] = hits / (40 * ENVS)
     error = 5 * np.sqrt(0.25 / (40 * ENVS))
-    assert abs(counts[9] - 1 / 6) < error
-    assert abs(counts[10] - probs[2]) < error
+    for iteration in (9, 20):
+        assert abs(counts[iteration] - 1 / 6) < error
+    for iteration in (10, 19):
+        assert abs(counts[iteration] - probs[2]) < error
+    with pytest.raises(ValueError, match="handback_iteration must come after"):
+        dataclasses.replace(CONFIG, start_iteration=10, handback_iteration=10)
 
 
 def test_survival_starts_have_room_and_reach_every_clip(bench):

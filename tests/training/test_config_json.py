@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motion.train_step import TrainConfig
 from training import config_json
 from training.motion_config import MotionJob, MotionSource
 from training.nerf_config import NerfJob, SamplerConfig, SamplerOption, evaluation_steps
@@ -77,7 +78,12 @@ def test_missing_field_is_named():
 def test_a_field_that_older_runs_lack_has_the_value_they_had():
     values = config_json.to_json(MotionJob())
     assert values["source"]["read"].pop("is_levelled")
-    assert not config_json.from_json(MotionJob, values, "f").source.read.is_levelled
+    for name in ("handback_iteration", "first_leniency", "lenient_iterations"):
+        values["train"].pop(name)
+    assert values["train"]["ppo"].pop("noise_steps") == 1
+    old = config_json.from_json(MotionJob, values, "f")
+    assert not old.source.read.is_levelled
+    assert old.train == TrainConfig()
 
 
 def test_replace_fields_reads_values_as_typed():

@@ -1,8 +1,15 @@
 """What `--task` stands for, and what of it a user's flags overrule."""
 
+import dataclasses
 import typing
 
-from motion import rewards
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from motion import rewards, starts
+from motion.train_step import TrainConfig
+from samplers.motion_bins import MotionTime, bin_of
 from training import motion_options, motion_tasks
 from training.compare_motion_command import CompareMotionCommand
 from training.motion_command import MotionCommand, TaskChoice
@@ -26,10 +33,33 @@ def test_the_agile_task_is_the_quick_one_but_for_what_it_says():
         if one != other
     ]
     assert differ == ["body_linear_velocity", "action_rate"]
-    assert (quick.train.ppo.noise_steps, agile.train.ppo.noise_steps) == (1, 5)
-    assert (quick.train.first_leniency, agile.train.first_leniency) == (1.0, 2.0)
+    assert dataclasses.replace(agile.env, reward_terms=quick.env.reward_terms) == quick.env
+    ppo = dataclasses.replace(agile.train.ppo, noise_steps=1, least_learning_rate=1e-4)
+    plain = TrainConfig(num_steps=quick.train.num_steps, ppo=ppo)
+    assert plain == quick.train
+    assert agile.train.ppo.noise_steps == 5
+    assert agile.train.first_leniency == 2.0
     assert options(quick) == {}
-    assert options(agile)["look_back_frames"] == 35
+
+
+def test_the_starts_of_the_agile_task_lie_before_the_bins_that_fail():
+    job = built(task="agile")
+    sampler = starts.make_start_sampler(
+        job.sampler.name,
+        clip_frames=(200,),
+        batch_size=4000,
+        frames_per_bin=50 * job.bin_seconds,
+        options=job.sampler.as_dict(),
+    )
+    state = sampler.init(jax.random.key(0))
+    failing = int(bin_of(state.layout, MotionTime(jnp.zeros(1, int), jnp.full(1, 75)))[0])
+    state = state._replace(
+        failures=state.failures.at[failing].set(50.0), exposure=state.exposure + 50.0
+    )
+    frames = np.asarray(sampler.sample(jax.random.key(1), state).items.frame)
+    # the bin from 1.44 s on, the two before it that lead there, and 0.7 s before those
+    assert np.mean((frames >= 75 - 2 * 13 - 35) & (frames < 75 + 13)) > 0.9
+    assert np.mean(frames < 75) > 0.7
 
 
 def test_flags_overrule_the_task():
@@ -41,6 +71,7 @@ def test_flags_overrule_the_task():
 
 def test_other_samplers_have_options_of_their_own():
     assert options(built(task="agile", sampler="uniform")) == {}
+    assert options(built(task="agile", set_=("sampler.name=uniform",))) == {}
 
 
 def test_a_comparison_has_the_starts_of_its_task():
