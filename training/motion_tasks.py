@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-from motion import rewards
+from motion import rewards, terminations
 from motion.env import EnvConfig
 from motion.networks import NetworkConfig
 from motion.ppo import PpoConfig
 from motion.rewards import RewardTerm
 from motion.starts import DEFAULT
+from motion.terminations import TerminationTerm
 from motion.train_step import TrainConfig
 
 from .nerf_config import SamplerConfig, SamplerOption
@@ -68,15 +69,22 @@ def agile(is_large: bool) -> MotionTask:
     """For clips that leave the floor or ask for more than motors have.
 
     `quick`, but for exploration noise that steps share, velocities that are paid for from further
-    away, fast actions that cost less, limits of failure that begin wide, starts up to 0.7 s before
-    the bins that fail and those that lead to them, and learning rates that may fall lower.
+    away, fast actions that cost less, limits of failure that begin wide and stay a little wide,
+    starts up to 0.7 s before the bins that fail and those that lead to them, handed back to uniform
+    in the end, and learning rates that may fall lower.
     """
     plain = quick(is_large)
     ppo = dataclasses.replace(plain.train.ppo, noise_steps=5, least_learning_rate=3e-5)
     return MotionTask(
-        env=dataclasses.replace(plain.env, reward_terms=_agile_rewards()),
+        env=dataclasses.replace(
+            plain.env, reward_terms=_agile_rewards(), termination_terms=_limits(1.2)
+        ),
         train=dataclasses.replace(
-            plain.train, ppo=ppo, first_leniency=2.0, lenient_iterations=1000
+            plain.train,
+            handback_iteration=700,
+            first_leniency=1.7,
+            lenient_iterations=400,
+            ppo=ppo,
         ),
         bin_seconds=0.25,
         start_options=(
@@ -108,3 +116,9 @@ def _agile_rewards() -> tuple[RewardTerm, ...]:
         "action_rate": RewardTerm(name="action_rate", weight=-0.02),
     }
     return tuple(changed.get(term.name, term) for term in rewards.REWARDS)
+
+
+def _limits(factor: float) -> tuple[TerminationTerm, ...]:
+    return tuple(
+        dataclasses.replace(term, limit=factor * term.limit) for term in terminations.TERMINATIONS
+    )
