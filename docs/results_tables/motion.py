@@ -171,18 +171,27 @@ def motion_replay_table() -> str:
 
 def motion_feedforward_table() -> str:
     """A walk learned with actions around angles and around torques, paired seeds."""
-    found = cells.read("motion_feedforward_cpu")["train"]
+    return _chosen(cells.read("motion_feedforward_cpu")["train"], "actions are added to")
+
+
+def motion_tasks_table() -> str:
+    """The same walk learned with two tasks of the command line."""
+    return _chosen(cells.read("motion_choices_tasks_cpu"), "task")
+
+
+def _chosen(found: dict, what: str) -> str:
+    """One clip learned with several settings, and what the paired verdicts say."""
     rows = [
         [
-            f"`{centre}`",
+            f"`{name}`",
             *(_steps(row["reached"][target]) for target in ("0.7", "0.95")),
             cells.spread(row["survived"]),
             cells.spread(row["joint_error"], 3),
         ]
-        for centre, row in found["rows"].items()
+        for name, row in found["rows"].items()
     ]
     head = [
-        "actions are added to",
+        what,
         "control steps until 70 % survive",
         "until 95 %",
         "starts survived at the end",
@@ -219,5 +228,6 @@ TABLES = {
     "motion_mixed": motion_mixed_table,
     "motion_replay": motion_replay_table,
     "motion_feedforward": motion_feedforward_table,
+    "motion_tasks": motion_tasks_table,
     "motion_testbed": motion_testbed_table,
 }
