@@ -42,8 +42,6 @@ def main() -> None:
     if len(choices) < len(asked.choice):
         parser.error("every choice needs a name of its own")
     found = compare(asked.robot, asked.clip, choices, asked.seeds, asked.steps)
-    facts = measuring.in_fresh_process(measuring.describe_machine)
-    found |= {fact: facts[fact] for fact in ("device", "cores", "versions")}
     measuring.write(f"motion_choices_{asked.name}", found)
 
 

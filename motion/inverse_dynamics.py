@@ -156,11 +156,9 @@ class _Feet:
 
     def __init__(self, robot: Robot):
         self._model, self._data = robot.model, mujoco.MjData(robot.model)
-        ids = np.asarray([robot.tracked_ids[place] for place in robot.feet])
-        body, self._offset, self._radius = contacts.spheres_of(
-            self._model, list(enumerate(ids.tolist()))
-        )
-        self._ids = ids[body]
+        ids = [robot.tracked_ids[place] for place in robot.feet]
+        body, self._offset, self._radius = contacts.spheres_of(self._model, list(enumerate(ids)))
+        self._ids = np.asarray(ids)[body]
         angles = np.arange(4) * np.pi / 2
         self._edges = np.stack((_FRICTION * np.cos(angles), _FRICTION * np.sin(angles), np.ones(4)))
 

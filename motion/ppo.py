@@ -46,8 +46,8 @@ class PpoConfig:
       trace_decay: λ.
       max_gradient_norm: gradients are scaled down to this L2 norm.
       least_std: the standard deviation of actions does not fall below it.
-      noise_steps: control steps that share noise of exploration, see `exploration`; 1: each has
-        its own.
+      noise_steps: control steps that share exploration noise, see `exploration`; 1: each has its
+        own.
       network: sizes of policy and value function.
     """
 
