@@ -1,19 +1,23 @@
 """One clip learned with several settings, from the same seeds, two runs at a time.
 
-    python -m benchmarks.motion_choices --clip walk.csv --seeds 3 --steps 250 --name noise \\
+    python -m benchmarks.motion_choices --clip walk.csv --seeds 3 --name noise \\
         --choice own train.ppo.noise_steps=1 --choice shared train.ppo.noise_steps=5
     python -m benchmarks.motion_choices --clip walk.csv --name tasks \\
         --choice quick task=quick --choice agile task=agile
 
 A choice is a name and settings as `hardlight motion --set` takes them, `task=` being its `--task`;
-each is compared with the first. Writes results/motion_choices_NAME_BACKEND.json.
+each is compared with the first, at equal control steps. Writes
+results/motion_choices_NAME_BACKEND.json.
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
+import math
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from benchmarks import measuring
 
 TARGETS = (0.7, 0.95)
 """Shares of starts."""
+STEPS = 1_536_000
 Choices = dict[str, tuple[str, ...]]
 """Settings by the name of the choice."""
 
@@ -35,29 +40,31 @@ def main() -> None:
         "--choice", nargs="+", action="append", required=True, metavar=("NAME", "SETTING=VALUE")
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=250, help="iterations of each run")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--control-steps", type=int, default=STEPS, help="of each run")
     parser.add_argument("--name", required=True)
     asked = parser.parse_args()
     choices = {name: tuple(settings) for name, *settings in asked.choice}
     if len(choices) < len(asked.choice):
         parser.error("every choice needs a name of its own")
-    found = compare(asked.robot, asked.clip, choices, asked.seeds, asked.steps)
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+    found = compare(asked.robot, asked.clip, choices, seeds, asked.control_steps)
     measuring.write(f"motion_choices_{asked.name}", found)
 
 
 def compare(
-    robot: str, clip: str, choices: Choices, num_seeds: int, num_steps: int
+    robot: str, clip: str, choices: Choices, seeds: Sequence[int], control_steps: int
 ) -> dict[str, Any]:
     """Learns with every choice and seed; curves, spreads, and paired verdicts.
 
     Args:
-      num_steps: iterations of each run.
+      control_steps: of each run, rounded up to whole iterations.
     """
     from training.compare_statistics import crossing, spread
 
     calls = [
-        functools.partial(learn, robot, clip, choices[name], seed, num_steps)
-        for seed, name in itertools.product(range(num_seeds), choices)
+        functools.partial(learn, robot, clip, choices[name], seed, control_steps)
+        for seed, name in itertools.product(seeds, choices)
     ]
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(measuring.in_fresh_process, calls))
@@ -81,8 +88,9 @@ def compare(
     return {
         "robot": robot,
         "clip": Path(clip).stem,
-        "iterations": num_steps,
-        "seeds": num_seeds,
+        "control_steps": control_steps,
+        "seeds": len(seeds),
+        "first_seed": seeds[0],
         "rows": rows,
         "verdicts": verdicts(rows),
     }
@@ -93,7 +101,7 @@ def verdicts(rows: dict[str, Any]) -> list[str]:
     from training.compare_statistics import judge, mean_height, sentence
 
     base, *others = rows
-    end = rows[base]["curves"][0][-1][0]
+    end = min(curve[-1][0] for row in rows.values() for curve in row["curves"])
     said = []
     for other in others:
         for what, value in (
@@ -110,7 +118,7 @@ def verdicts(rows: dict[str, Any]) -> list[str]:
 
 
 def learn(
-    robot: str, clip: str, settings: tuple[str, ...], seed: int, num_steps: int
+    robot: str, clip: str, settings: tuple[str, ...], seed: int, control_steps: int
 ) -> dict[str, Any]:
     """One training run; `survival_seconds` after so many control steps are means over starts."""
     from training import motion_job, motion_options
@@ -122,12 +130,14 @@ def learn(
         robot=robot,
         clip=(clip,),
         task=tasks[-1] if tasks else "quick",  # pyright: ignore[reportArgumentType]
-        steps=num_steps,
         seed=seed,
         set_=("loop.evaluate_every=10", "loop.video_frames=0", *settings),
     )
     with tempfile.TemporaryDirectory() as folder:
         job = motion_options.build(command)
+        iterations = math.ceil(control_steps / (job.num_envs * job.train.num_steps))
+        loop = dataclasses.replace(job.loop, num_iterations=iterations, seconds=None)
+        job = dataclasses.replace(job, loop=loop)
         path = Path(folder) / "run"
         summary = motion_job.start(job, out=str(path))
         lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]

@@ -1,7 +1,7 @@
 """Actions around the clip's torques against actions around its angles, with and without learning.
 
     python -m benchmarks.motion_feedforward --folder motion/ --part replay
-    python -m benchmarks.motion_feedforward --folder motion/ --part train --seeds 3 --steps 250
+    python -m benchmarks.motion_feedforward --folder motion/ --part train --seeds 3
 
 `replay` holds the policy still: what an action of 0 alone survives, on built-in clips and on those
 of the folder (g1_kimodo, g1_asap), and how much force a clip asks for that nothing supplies.
@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--folder", required=True, help="folder of motions")
     parser.add_argument("--part", choices=("replay", "train"), required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=250, help="iterations of each run")
     asked = parser.parse_args()
     folder = Path(asked.folder)
     if asked.part == "replay":
@@ -47,7 +46,7 @@ def main() -> None:
     else:
         choices = {centre: (f"env.action_centre={centre}",) for centre in CENTRES}
         clip = str(folder / WALK)
-        part = motion_choices.compare("g1", clip, choices, asked.seeds, asked.steps)
+        part = motion_choices.compare("g1", clip, choices, range(asked.seeds), motion_choices.STEPS)
     kept = measuring.stored("motion_feedforward")
     kept = {name: kept[name] for name in ("replay", "train") if name in kept}
     facts = measuring.in_fresh_process(measuring.describe_machine)

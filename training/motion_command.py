@@ -68,7 +68,7 @@ class MotionCommand:
     300, unless --steps is given."""
     steps: OptionalInt = None
     """Stop after so many iterations, each of 24 control steps of every copy (12 on an accelerator,
-    but for the published task)."""
+    where the published task keeps 24); of the agile task, twice as many."""
     seed: OptionalInt = None
     """Fixes every random choice of the run. Default 0."""
     quaternion_order: OrderChoice = None

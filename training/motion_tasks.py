@@ -71,7 +71,7 @@ def agile(is_large: bool) -> MotionTask:
     `quick`, but for exploration noise that steps share, velocities that are paid for from further
     away, fast actions that cost less, limits of failure that begin wide and stay a little wide,
     starts up to 0.7 s before the bins that fail and those that lead to them, handed back to uniform
-    in the end, and learning rates that may fall lower.
+    in the end, rollouts of a second, and learning rates that may fall lower.
     """
     plain = quick(is_large)
     ppo = dataclasses.replace(plain.train.ppo, noise_steps=5, least_learning_rate=3e-5)
@@ -81,9 +81,10 @@ def agile(is_large: bool) -> MotionTask:
         ),
         train=dataclasses.replace(
             plain.train,
-            handback_iteration=700,
+            num_steps=2 * plain.train.num_steps,
+            handback_iteration=350,
             first_leniency=1.7,
-            lenient_iterations=400,
+            lenient_iterations=200,
             ppo=ppo,
         ),
         bin_seconds=0.25,

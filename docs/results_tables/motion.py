@@ -1,6 +1,7 @@
 """Tables of the motion job."""
 
 import math
+import statistics
 
 from . import cells
 
@@ -179,6 +180,27 @@ def motion_tasks_table() -> str:
     return _chosen(cells.read("motion_choices_tasks_cpu"), "task")
 
 
+def motion_jump_samplers_table() -> str:
+    """The jump learned with two ways to choose starts, from seeds on which nothing was tuned."""
+    found = cells.read("motion_choices_jump_cpu")
+    rows = []
+    for name, row in found["rows"].items():
+        for place, curve in enumerate(row["curves"]):
+            late = [100 * point[2] for point in curve[-15:]]
+            rows.append(
+                [
+                    f"`{name}`",
+                    str(found["first_seed"] + place),
+                    _steps([row["reached"]["0.7"][place]]),
+                    f"{100 * curve[-1][2]:.0f} %",
+                    f"{statistics.mean(late):.0f} % ({min(late):.0f} to {max(late):.0f} %)",
+                ]
+            )
+    head = ["starts", "seed", "control steps until 70 % survive", "at the end"]
+    said = [f"* {sentence}" for sentence in found["verdicts"]]
+    return "\n".join([cells.table([*head, "last 15 evaluations"], rows), "", *said])
+
+
 def _chosen(found: dict, what: str) -> str:
     """One clip learned with several settings, and what the paired verdicts say."""
     rows = [
@@ -221,6 +243,7 @@ TABLES = {
     "motion_squat": motion_squat_table,
     "motion_walk": motion_walk_table,
     "motion_jump": motion_jump_table,
+    "motion_jump_samplers": motion_jump_samplers_table,
     "motion_cost": motion_cost_table,
     "motion_parts": motion_parts_table,
     "motion_mjx": motion_mjx_table,

@@ -39,6 +39,7 @@ def test_the_agile_task_is_the_quick_one_but_for_what_it_says():
     ppo = dataclasses.replace(agile.train.ppo, noise_steps=1, least_learning_rate=1e-4)
     plain = TrainConfig(num_steps=quick.train.num_steps, ppo=ppo)
     assert plain == quick.train
+    assert agile.train.num_steps == 2 * quick.train.num_steps
     assert agile.train.ppo.noise_steps == 5
     assert agile.train.first_leniency == 1.7
     assert options(quick) == {}
