@@ -17,6 +17,10 @@ _PAPER, _FLOOR = (252, 252, 253), (224, 225, 230)
 _OVERSAMPLING = 2
 _VIEW = np.deg2rad(35.0)
 """The camera looks from this far to the robot's left front, level with the floor."""
+_MARGIN = 1.25
+"""Side of a picture over the height it is made for; a tenth of it is floor and rim."""
+_TILT = 0.18
+"""A metre further back is drawn so many metres higher."""
 _HEAVY = 0.05
 """Share of the robot's mass above which a body without shapes is drawn."""
 
@@ -39,6 +43,14 @@ class Figure:
         ends = [self._ends(line) for line in self._lines]
         return np.array([(a, b) for a, b, _ in ends]), np.array([width for *_, width in ends])
 
+    def fit(self, poses: Float[np.ndarray, "frames nq"]) -> None:
+        """Draws everything smaller where one of the poses would not fit into the picture."""
+        for qpos in poses:
+            segments, radii = self.segments(qpos)
+            deeper = (segments[..., :2] - qpos[:2]) @ _towards()
+            highest = np.max(segments[..., 2] - _TILT * deeper + radii[:, None])
+            self._height = max(self._height, float(highest) / (0.9 * _MARGIN))
+
     def draw(
         self,
         qpos: Float[np.ndarray, " nq"],
@@ -56,7 +68,7 @@ class Figure:
         segments, radii = self.segments(qpos)
         middle = np.asarray(qpos[:2] if centre is None else centre, float)
         side = self._size * _OVERSAMPLING
-        scale = side / (1.25 * self._height)
+        scale = side / (_MARGIN * self._height)
         if onto is None:
             onto = Image.new("RGB", (side, side), _PAPER)
             floor = self._pixel(np.array([middle[0], middle[1], 0.0]), middle, scale)[1]
@@ -97,7 +109,7 @@ class Figure:
         side = self._size * _OVERSAMPLING
         across = (point[:2] - middle) @ _right()
         deeper = (point[:2] - middle) @ _towards()
-        up = point[2] - 0.18 * deeper
+        up = point[2] - _TILT * deeper
         return float(side / 2 + across * scale), float(0.92 * side - up * scale)
 
 
@@ -111,6 +123,7 @@ def beside(
 
     The policy turns red once it has failed.
     """
+    figure.fit(reference)
     frames = []
     for place in range(len(policy)):
         centre = reference[place, :2]

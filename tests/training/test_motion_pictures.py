@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from motion.formats.mjcf import load_robot
-from training.motion_pictures import Figure
+from training.motion_pictures import Figure, beside
 
 
 @pytest.mark.parametrize("name", ["humanoid", "g1"])
@@ -41,3 +41,15 @@ def test_the_middle_of_every_heavy_body_is_drawn(name):
         place = np.clip(place / np.maximum(np.sum(along**2, axis=1), 1e-12), 0, 1)
         nearest = segments[:, 0] + place[:, None] * along
         assert np.min(np.linalg.norm(nearest - middle, axis=1) - radii) < 0.01
+
+
+@pytest.mark.parametrize("jump", [0.0, 0.9])
+def test_a_film_shows_all_of_a_pose_however_high(jump):
+    robot = load_robot("humanoid")
+    poses = np.array(robot.model.qpos0)[None].repeat(2, axis=0)
+    poses[:, 2] = robot.default_root_height
+    poses[1, 2] += jump
+    _, picture = beside(Figure(robot), poses, poses, [True, True])
+    is_drawn = np.any(picture < 200, axis=(1, 2))
+    assert not np.any(is_drawn[:4])
+    assert np.argmax(is_drawn) < 120  # it does not shrink for nothing
