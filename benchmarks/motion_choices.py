@@ -27,6 +27,7 @@ from benchmarks import measuring
 TARGETS = (0.7, 0.95)
 """Shares of starts."""
 STEPS = 1_536_000
+"""Control steps of a run."""
 Choices = dict[str, tuple[str, ...]]
 """Settings by the name of the choice."""
 

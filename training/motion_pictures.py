@@ -18,7 +18,9 @@ _OVERSAMPLING = 2
 _VIEW = np.deg2rad(35.0)
 """The camera looks from this far to the robot's left front, level with the floor."""
 _MARGIN = 1.25
-"""Side of a picture over the height it is made for; a tenth of it is floor and rim."""
+"""Side of a picture over the height it is made for."""
+_GROUND, _RIM = 0.92, 0.02
+"""Where the floor under the robot is, and what stays free above, as shares from the top."""
 _TILT = 0.18
 """A metre further back is drawn so many metres higher."""
 _HEAVY = 0.05
@@ -47,9 +49,8 @@ class Figure:
         """Draws everything smaller where one of the poses would not fit into the picture."""
         for qpos in poses:
             segments, radii = self.segments(qpos)
-            deeper = (segments[..., :2] - qpos[:2]) @ _towards()
-            highest = np.max(segments[..., 2] - _TILT * deeper + radii[:, None])
-            self._height = max(self._height, float(highest) / (0.9 * _MARGIN))
+            highest = float(np.max(_drawn_height(segments, qpos[:2]) + radii[:, None]))
+            self._height = max(self._height, highest / ((_GROUND - _RIM) * _MARGIN))
 
     def draw(
         self,
@@ -108,9 +109,8 @@ class Figure:
     def _pixel(self, point: np.ndarray, middle: np.ndarray, scale: float) -> tuple[float, float]:
         side = self._size * _OVERSAMPLING
         across = (point[:2] - middle) @ _right()
-        deeper = (point[:2] - middle) @ _towards()
-        up = point[2] - _TILT * deeper
-        return float(side / 2 + across * scale), float(0.92 * side - up * scale)
+        up = _drawn_height(point, middle)
+        return float(side / 2 + across * scale), float(_GROUND * side - up * scale)
 
 
 def beside(
@@ -143,6 +143,13 @@ def strip(
     half = chosen[0].shape[1] // 2
     columns = [np.concatenate((frame[:, :half], frame[:, half:]), axis=0) for frame in chosen]
     return np.concatenate(columns, axis=1)
+
+
+def _drawn_height(
+    points: Float[np.ndarray, "*n 3"], middle: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, "*n"]:
+    """How far above the floor at the middle points are drawn, metres."""
+    return points[..., 2] - _TILT * ((points[..., :2] - middle) @ _towards())
 
 
 def _right() -> Float[np.ndarray, " 2"]:
