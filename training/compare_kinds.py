@@ -56,6 +56,10 @@ class Column(NamedTuple):
     """max or min: which mean is the best; None: neither is."""
     read: Callable[[dict[str, Any]], float | None]
     """From a run's summary."""
+    unit: str | None = None
+    """Of the differences that verdicts are on; None: there are none on it. Larger is better."""
+    scale: float = 1.0
+    """The quantity times this is in `unit`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,7 @@ def _nerf_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -
             color=color,
         )
         for (name, values), color in zip(results["samplers"].items(), COLORS * 9, strict=False)
+        if values["curves"]
     ]
     spread = curves.draw(
         held,
@@ -211,6 +216,8 @@ def _held_by_worst(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def _motion_parts(folder: Path, comparison: Comparison, results: dict[str, Any]) -> list[str]:
     lines = []
     for (name, values), color in zip(results["samplers"].items(), COLORS * 9, strict=False):
+        if not values["curves"]:
+            continue
         known = [(p, v) for p, v in enumerate(values["failures_per_pass"]) if v is not None]
         lines.append(Line(name, [p for p, _ in known], [v for _, v in known], color=color))
     failures = curves.draw(
@@ -267,9 +274,9 @@ KINDS: dict[str, Kind] = {
         unit="dB",
         digits=2,
         target_step=0.1,
-        final=Column("final", "final PSNR, all pixels (dB)", 2, max, _of_final("psnr")),
+        final=Column("final", "final PSNR, all pixels (dB)", 2, max, _of_final("psnr"), "dB"),
         columns=(
-            Column("ssim", "SSIM", 4, max, _of_final("ssim")),
+            Column("ssim", "SSIM", 4, max, _of_final("ssim"), ""),
             Column("depth_rmse", "depth error", 4, min, _of_final("depth_rmse")),
             Column("seen", "pixels drawn at least once", 3, None, _of_draws("seen")),
             Column("entropy", "entropy of the draws", 4, None, _of_draws("entropy")),
@@ -302,9 +309,17 @@ KINDS: dict[str, Kind] = {
         unit="dB",
         digits=2,
         target_step=0.1,
-        final=Column("final", "final PSNR, all views (dB)", 2, max, _of_final("psnr")),
+        final=Column("final", "final PSNR, all views (dB)", 2, max, _of_final("psnr"), "dB"),
         columns=(
-            Column("visible_right", "visible cells right", 4, max, _of_final("visible_right")),
+            Column(
+                "visible_right",
+                "visible cells right",
+                4,
+                max,
+                _of_final("visible_right"),
+                "percentage points",
+                100.0,
+            ),
             Column("export_gap", "export gap (dB)", 1, max, _of_final("export_gap")),
         ),
         note="The final value is measured on all views, the others on the fixed views.",
@@ -319,7 +334,15 @@ KINDS: dict[str, Kind] = {
         scale=100.0,
         digits=3,
         target_step=0.05,
-        final=Column("final", "surviving starts at the end", 3, max, _of_final("starts_survived")),
+        final=Column(
+            "final",
+            "surviving starts at the end",
+            3,
+            max,
+            _of_final("starts_survived"),
+            "percentage points",
+            100.0,
+        ),
         columns=(
             Column("mpjpe_global", "body error, global (m)", 4, min, _of_final("mpjpe_global")),
             Column("clips_completed", "clips played whole", 2, max, _of_final("clips_completed")),

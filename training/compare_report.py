@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import compare_kinds, config_json, curves, report_page
+from . import compare_kinds, compare_results, config_json, curves, report_page
 from . import compare_statistics as statistics
 from .compare_config import Comparison
 from .compare_kinds import Column, Kind
@@ -55,7 +55,7 @@ def write(folder: Path, comparison: Comparison, results: dict[str, Any]) -> Path
     """Writes report.html; returns its path."""
     kind = compare_kinds.of(comparison)
     header, rows, best = table_rows(results)
-    parts = [report_page.paragraph(verdict["sentence"]) for verdict in results["verdicts"]]
+    parts = [report_page.paragraph(text) for text in compare_results.sentences(results)]
     # quantities are many and samplers few, so quantities go down the page
     across = [list(line) for line in zip(header, *rows, strict=True)]
     turned = [(place - 1, number + 1) for number, place in best]
@@ -112,6 +112,8 @@ def _plot(kind: Kind, results: dict[str, Any], axis: int, title: str, label: str
     lines = []
     for (name, values), color in zip(results["samplers"].items(), COLORS * 9, strict=False):
         group = values["curves"]
+        if not group:
+            continue
         end = min(curve[-1][axis] for curve in group)
         places = [point[axis] for point in group[0] if point[axis] <= end]
         if not places or places[-1] < end:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import compare_kinds, compare_runs, report_page, run_folder
+from . import compare_kinds, compare_results, compare_runs, report_page, run_folder
 from . import compare_statistics as statistics
 from .compare_config import Comparison
 
@@ -90,17 +90,22 @@ def table_rows(results: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[l
                 if verdict["quantity"] == quantity
             }
             for name in names:
-                text = statistics.spread(result["samplers"][name][quantity]["values"]).text(digits)
+                numbers = result["samplers"][name][quantity]["values"]
+                text = statistics.spread(numbers).text(digits) if numbers else ""
                 row.append(f"{text} {_MARKS[outcomes[name]]}".strip() if name in outcomes else text)
         rows.append(row)
     return header, rows
 
 
 def sentences(results: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Says how often each sampler beat the first one."""
+    """Says how often each sampler beat the first one, and which runs stopped."""
     first = next(iter(results.values()))
     baseline, *others = first["samplers"]
-    said = []
+    said = [
+        f"{data}: {text}"
+        for data, result in results.items()
+        for text in compare_results.stopped(result)
+    ]
     for name in others:
         for quantity, words in (("at_equal_steps", "steps"), ("at_equal_seconds", "time")):
             outcomes = [
@@ -109,11 +114,18 @@ def sentences(results: Mapping[str, dict[str, Any]]) -> list[str]:
                 for verdict in result["verdicts"]
                 if verdict["sampler"] == name and verdict["quantity"] == quantity
             ]
-            said.append(
-                f"{name} against {baseline} at equal {words}: better on "
-                f"{outcomes.count('better')}, worse on {outcomes.count('worse')} of "
-                f"{len(outcomes)} data sets."
-            )
+            judged = [outcome for outcome in outcomes if outcome != "one seed"]
+            if judged:
+                said.append(
+                    f"{name} against {baseline} at equal {words}: better on "
+                    f"{judged.count('better')}, worse on {judged.count('worse')} of "
+                    f"{len(judged)} data sets."
+                )
+            elif outcomes:
+                said.append(
+                    f"{name} against {baseline} at equal {words}: one seed only, which tells "
+                    "nothing of chance; use --seeds 3 or more."
+                )
     return said
 
 

@@ -9,6 +9,9 @@ from . import compare_flags, resume_flags
 from .flag_types import Assignments, OptionalFloat, OptionalInt, OptionalStr
 from .voxels_command import VoxelsCommand
 
+_POINTS = 12
+"""Points of a curve, unless loop.image_every is given."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareVoxelsCommand:
@@ -87,6 +90,9 @@ class CompareVoxelsCommand:
                 set_=shared,
             )
         )
+        if not any(word.startswith("loop.image_every=") for word in shared):
+            every = max(1, base.train.num_steps // _POINTS)
+            base = dataclasses.replace(base, loop=dataclasses.replace(base.loop, image_every=every))
         comparison = VoxelsComparison(
             base=base,
             samplers=compare_flags.samplers(self.samplers, self.set_),

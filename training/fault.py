@@ -14,6 +14,8 @@ import numpy as np
 from . import checkpoints
 from .run_folder import RunFolder, write_json
 
+_NAME = "fault.json"
+
 
 class FaultError(RuntimeError):
     """A step was not finite; the message says where the state is and what to do."""
@@ -34,11 +36,16 @@ def save_fault(
     saver = checkpoints.Saver(folder.fault)
     saver.save(step, state, words)
     saver.close()
-    write_json(folder.fault / "fault.json", {"step": step, **words})
+    write_json(folder.fault / _NAME, {"step": step, **words})
     shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
     return FaultError(
         f"step {step} was not finite ({shown}); its state is in {folder.fault}. {advice}"
     )
+
+
+def is_met(folder: RunFolder) -> bool:
+    """Whether a run stopped at a step that was not finite."""
+    return (folder.fault / _NAME).is_file()
 
 
 def check_finite(

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from . import compare_report, compare_sets
+from . import compare_report, compare_results, compare_sets
 
 _SIDE_BY_SIDE = 3
 """Samplers that fit side by side on a terminal."""
@@ -39,8 +39,8 @@ def show(results: dict[str, Any], folder: Path) -> None:
         for place in range(1, len(header)):
             table.add_row(header[place], *(row[place] for row in marked))
     console.print(table)
-    for verdict in results["verdicts"]:
-        console.print(verdict["sentence"])
+    for sentence in compare_results.sentences(results):
+        console.print(sentence)
     print(f"report: {folder / 'report.html'}")
 
 

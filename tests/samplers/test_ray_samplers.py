@@ -409,8 +409,10 @@ def test_soft_mining_weighs_by_the_errors_its_draw_meets():
     np.testing.assert_allclose(sampler.reweigh(state, draw, errors), 1.0)  # the ramp starts at 0
     half = state._replace(step=jnp.int32(50))
     weights = sampler.reweigh(half, draw, errors)
-    np.testing.assert_allclose(weights[1] / weights[3], 2**0.4, rtol=1e-5)
+    np.testing.assert_allclose(weights[1] / weights[3], 2**0.5, rtol=1e-5)
+    late = sampler.reweigh(state._replace(step=jnp.int32(90)), draw, errors)
+    np.testing.assert_allclose(late[1] / late[3], 2**0.8, rtol=1e-5)  # and stops at the softness
     np.testing.assert_allclose(jnp.mean(weights), 1.0, rtol=1e-6)
     released = soft_mining.make(dataclasses.replace(config, is_released=True))
-    published = corrections.soft_mining_weights(errors, exponent=0.4)
+    published = corrections.soft_mining_weights(errors, exponent=0.5)
     np.testing.assert_allclose(released.reweigh(half, draw, errors), published, rtol=1e-6)

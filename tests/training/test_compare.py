@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from training import cli, compare_runs, nerf_job
+from training import cli, compare_results, compare_runs, nerf_job
 from training.compare_config import NerfComparison, run_name
 from training.nerf_config import OutputConfig, SamplerConfig
 
@@ -86,7 +86,7 @@ def test_equal_samplers_give_no_difference():
         "device": "d",
         "versions": {},
     }
-    results = compare_runs.collect(
+    results = compare_results.collect(
         _COMPARISON, {run_name(job): summary for job in _COMPARISON.runs()}
     )
     assert results["target"] == 25.0

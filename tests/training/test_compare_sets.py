@@ -78,6 +78,16 @@ def test_each_data_set_gets_its_verdict_and_one_page_shows_all(tmp_path, pretend
         assert (tmp_path / name / "report.html").is_file()
 
 
+def test_one_seed_wins_nothing(tmp_path, pretend):
+    ones = {}
+    for name in _GAINS:
+        comparison, at_hand = _on(name)
+        ones[name] = dataclasses.replace(comparison, num_seeds=1), at_hand
+    said = compare_sets.sentences(compare_sets.start(ones, tmp_path))
+    assert len(said) == 2
+    assert all("one seed only" in sentence for sentence in said)
+
+
 def test_stopped_comparisons_go_on_where_they_were(tmp_path, pretend):
     _Pretended.fails_after = 8
     with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,7 @@ from tests.motion.tiny import swaying_clip, tiny_robot
 from training import (
     checkpoints,
     compare_report,
-    compare_runs,
+    compare_results,
     config_json,
     export_command,
     motion_job,
@@ -290,7 +290,7 @@ def test_a_comparison_pairs_seeds_and_counts_crossings():
                 "num_starts": 4,
             },
         }
-    results = compare_runs.collect(comparison, summaries)
+    results = compare_results.collect(comparison, summaries)
     ours, plain = (results["samplers"][name] for name in reversed(names))
     assert ours["steps_to_target"]["values"] == [90.0, 90.0]
     assert plain["steps_to_target"]["values"] == []
