@@ -6,6 +6,7 @@ is killed again. In the end its rows of metrics and its final numbers are compar
 with those of the same run left alone.
 
   injected   kills that met the run alive.
+  survived   of these, the ones after which it went on at the newest whole checkpoint.
   lost       steps between the newest whole checkpoint at the kill and where the run went on.
   repeated   steps that had been logged after that checkpoint, and had to be made again.
 
@@ -75,7 +76,7 @@ def kill_and_resume(job: str, folder: Path, *, num_kills: int, seed: int = 0) ->
     alone, killed = folder / "alone", folder / "killed"
     _wait(_launch(job, "start", alone), lambda: False, "the run left alone", alone)
     rows = _rows(alone)
-    counts: dict[str, Any] = {"injected": 0, "lost": 0, "repeated": 0}
+    counts: dict[str, Any] = {"injected": 0, "survived": 0, "lost": 0, "repeated": 0}
     counts["moments"] = dict.fromkeys(MOMENTS, 0)
     mode, attempts = "start", []
     for number in range(num_kills):
@@ -95,8 +96,9 @@ def kill_and_resume(job: str, folder: Path, *, num_kills: int, seed: int = 0) ->
         if mode == "start":
             attempts.clear()  # nothing was there yet to be lost
     _wait(_launch(job, mode, killed), lambda: False, "the last attempt", killed)
-    for checkpoint, said in attempts:
-        counts["lost"] += checkpoint - _went_on(killed, said)
+    lost = [checkpoint - _went_on(killed, said) for checkpoint, said in attempts]
+    counts["survived"] = counts["injected"] - sum(steps != 0 for steps in lost)
+    counts["lost"] = sum(lost)
     is_same = _rows(killed) == rows and _final(killed) == _final(alone)
     return {**counts, "is_same_end": is_same, "rows": len(rows)}
 

@@ -4,7 +4,6 @@
     python -m benchmarks.nerf --part throughput             rates, parts of a step, memory
     python -m benchmarks.nerf --part peer --seconds 180     against PyTorch, equal rays
     python -m benchmarks.nerf --part small                  dB after 30 and 60 CPU-seconds
-    python -m benchmarks.nerf --part lego                   dB after 3 and 10 minutes
     python -m benchmarks.nerf --part all
 
 All but `small` read `nerf/blender_lego_400` under --data (default: the environment variable
@@ -12,7 +11,7 @@ HARDLIGHT_DATA). `peer` needs PyTorch (the extra `bench`). Each part writes
 benchmarks/results/nerf_PART_BACKEND.json.
 
     --seconds   length of training. peer: ours, in seconds; the peer then gets as many rays.
-                small: the CPU-seconds, one run for each. lego: the seconds, one run for each.
+                small: the CPU-seconds, one run for each.
     --steps     instead of --seconds: fixes the number of steps of each run.
     --warmups   steps before anything is timed in `throughput`.
     --starts    how many pairs of starts in `start`.
@@ -35,7 +34,7 @@ from training import nerf_presets
 from training.nerf_config import NerfJob, SamplerConfig, SceneConfig
 from training.nerf_options import DEFAULT_SAMPLER, choose_preset, in_whole_calls
 
-Part = Literal["start", "throughput", "peer", "small", "lego", "all"]
+Part = Literal["start", "throughput", "peer", "small", "all"]
 _SCENES = ("synthetic:spheres", "synthetic:blocks")
 _PEER_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 
@@ -48,7 +47,7 @@ class Benchmarks:
     data: str | None = None
     """Folder of the test data. Default: the environment variable HARDLIGHT_DATA."""
     seconds: tuple[float, ...] = ()
-    """Lengths of training; default 180 for peer, 30 60 for small, 180 600 for lego."""
+    """Lengths of training; default 180 for peer, 30 60 for small."""
     steps: int | None = None
     """Steps of each run, instead of as many as fit."""
     warmups: int = 500
@@ -61,7 +60,7 @@ class Benchmarks:
     """Threads of the PyTorch peer."""
     seed: int = 0
     sampler: str = DEFAULT_SAMPLER
-    """How `start`, `small` and `lego` choose rays; the others draw uniformly, as the peer does."""
+    """How `start` and `small` choose rays; the others draw uniformly, as the peer does."""
 
 
 def start(flags: Benchmarks) -> None:
@@ -141,16 +140,6 @@ def small(flags: Benchmarks) -> None:
     )
 
 
-def lego(flags: Benchmarks) -> None:
-    scene = _lego(flags)
-    runs = [
-        _timed_run(flags, scene, seconds, "seconds") for seconds in flags.seconds or (180.0, 600.0)
-    ]
-    measuring.write(
-        "nerf_lego", {"settings": _settings(_job(flags, scene, flags.sampler)), "runs": runs}
-    )
-
-
 def _timed_run(
     flags: Benchmarks, scene: str, seconds: float, unit: nerf_training.Unit
 ) -> dict[str, Any]:
@@ -213,7 +202,7 @@ def _time_to_psnr(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str
 
 def main() -> None:
     flags = tyro.cli(Benchmarks, description=__doc__)
-    parts = {"start": start, "throughput": throughput, "peer": peer, "small": small, "lego": lego}
+    parts = {"start": start, "throughput": throughput, "peer": peer, "small": small}
     for name, measure in parts.items():
         if flags.part in (name, "all"):
             print(f"{name}:", flush=True)

@@ -1,6 +1,5 @@
 """Tables of the radiance-field job."""
 
-import json
 import statistics
 
 from . import cells
@@ -72,15 +71,12 @@ def nerf_peer_table() -> str:
 def nerf_quality_table() -> str:
     """What a given time of training reaches."""
     rows = []
-    for part, unit in (("small", "cpu_seconds"), ("lego", "seconds")):
-        path = cells.RESULTS / f"nerf_{part}_cpu.json"
-        for run in json.loads(path.read_text())["runs"] if path.exists() else []:
-            scene = run.get("scene", "Blender lego, 400 x 400")
-            last = run["curve"][-1]
-            asked = f"{run[f'asked_{unit}']:.0f} {unit.replace('_', ' ').replace('cpu', 'CPU')}"
-            rows.append(
-                [scene, asked, str(run["steps"]), f"{last['psnr']:.2f}", f"{last['ssim']:.3f}"]
-            )
+    for run in cells.read("nerf_small_cpu")["runs"]:
+        last = run["curve"][-1]
+        asked = f"{run['asked_cpu_seconds']:.0f} CPU seconds"
+        rows.append(
+            [run["scene"], asked, str(run["steps"]), f"{last['psnr']:.2f}", f"{last['ssim']:.3f}"]
+        )
     return cells.table(["scene", "training", "steps", "PSNR (dB)", "SSIM"], rows)
 
 
@@ -90,11 +86,10 @@ def nerf_scenes_table() -> str:
     for name, runs in cells.read("nerf_scenes_cpu")["scenes"].items():
         for run in (runs[seconds] for seconds in sorted(runs, key=float)):
             size = f"{run['views']} of {run['cols']} x {run['rows']}"
-            error = f"{run['depth_rmse']:.2f}" if "depth_rmse" in run else ""
-            quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}", error]
+            quality = [f"{run['psnr']:.2f}", f"{run['ssim']:.3f}"]
             steps = [str(run["cores"]), str(run["steps"]), f"{run['train_seconds']:.0f}"]
             rows.append([name, run["kind"].replace("_", " "), size, *steps, *quality])
-    head = ["scene", "kind", "views", "cores", "steps", "s", "PSNR (dB)", "SSIM", "depth error"]
+    head = ["scene", "kind", "views", "cores", "steps", "s", "PSNR (dB)", "SSIM"]
     return cells.table(head, rows)
 
 

@@ -58,13 +58,14 @@ def faults_table() -> str:
         [
             f"`hardlight {job}`",
             str(found["injected"]),
+            str(found["survived"]),
             str(found["lost"]),
             str(found["repeated"]),
             "bit for bit the same" if found["is_same_end"] else "**another one**",
         ]
         for job, found in cells.read("faults_cpu")["kills"].items()
     ]
-    return cells.table(["job", "kills", "steps lost", "steps repeated", "end"], rows)
+    return cells.table(["job", "kills", "survived", "steps lost", "steps repeated", "end"], rows)
 
 
 def damaged_files_table() -> str:

@@ -313,6 +313,37 @@ def test_the_released_chain_is_nearly_a_random_walk():
     assert soft_mining.stationary_exponent(corrected) == (1.0, 1.0)
 
 
+def test_the_lowest_losses_respawn_on_edges():
+    n, num_views, side = 8192, 2, 16
+    config = soft_mining.SoftMiningConfig(
+        num_views=num_views, rows=side, cols=side, batch_size=n,
+        concentration=0.0, noise_pixels=0.0, restart_fraction=0.5, uniform_fraction=0.0,
+    )  # fmt: skip
+    sampler = soft_mining.make(config)
+    images = np.zeros((num_views, side, side, 3), np.uint8)
+    images[0, :, 5:] = 255  # one upright edge
+    images[1, 9:] = 90  # one level edge, fainter
+    state = sampler.init(jax.random.key(0), jnp.asarray(images))
+    draw = sampler.sample(jax.random.key(1), state)
+    losses = jnp.linspace(0.1, 1.0, n)
+    state = sampler.update(state, draw, Feedback(losses, grad=jnp.zeros((n, 2))))
+    again = sampler.sample(jax.random.key(2), state).items
+    kept = np.asarray(losses > losses[n // 2])
+    np.testing.assert_allclose(again.uv[kept], draw.items.uv[kept], atol=1e-6)
+    np.testing.assert_array_equal(again.view[kept], draw.items.view[kept])
+    strength = np.clip(np.asarray(priors.edge_strength(jnp.asarray(images))), 1e-5, 1.0)
+    tiles = strength.reshape(num_views, 4, 4, 4, 4).mean(axis=(2, 4)).reshape(num_views, 16)
+    expected = tiles / tiles.sum(axis=1, keepdims=True) / num_views
+    col, row = np.asarray(again.uv)[~kept].T * 4
+    found = np.zeros((num_views, 16))
+    tile = np.minimum(row.astype(int), 3) * 4 + np.minimum(col.astype(int), 3)
+    np.add.at(found, (np.asarray(again.view)[~kept], tile), 1)
+    count = int((~kept).sum())
+    spread = np.sqrt(count * expected * (1 - expected)) + 1
+    assert np.all(np.abs(found - count * expected) < 5 * spread)
+    assert found[0, [1, 5, 9, 13]].sum() > 0.45 * count  # nearly all of the first view's
+
+
 def test_released_slots_stay_in_their_image_and_corrected_ones_move():
     images = jnp.asarray(np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3)), jnp.uint8)
     stays = {}
