@@ -3,7 +3,7 @@
 Orbax writes them in the background, into a folder that gets its name only when it is complete, so
 a run killed at any moment leaves whole checkpoints only. On top of that every array carries a
 CRC-32, made before writing and compared after reading: a damaged newest checkpoint is reported and
-the one before it is used.
+the one before it is used; when the run then saves, the damaged one becomes unreadable-STEP.
 
 What is kept beside the arrays carries a checksum of its own.
 
@@ -14,6 +14,8 @@ a state that does not fit says by name what is different.
 import contextlib
 import dataclasses
 import json
+import os
+import shutil
 import sys
 import time
 import zlib
@@ -27,6 +29,7 @@ import orbax.checkpoint as ocp
 
 _FORMAT = 1
 _KEPT = 2
+_ASIDE = "unreadable-"
 _LATE_READS = 0.5  # seconds
 
 
@@ -81,11 +84,7 @@ class Saver:
         # orbax refuses empty arrays; their shape in `meta` is all there is to know
         stored = {name: array for name, array in arrays.items() if array.size}
         with _explained(self._folder):
-            manager = self._open(self._folder)
-            for newer in manager.all_steps():
-                if newer >= step:  # could not be read, left by an earlier attempt
-                    manager.delete(newer)
-            manager.save(
+            self._open(self._folder, step).save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(stored), meta=ocp.args.JsonSave(meta)
@@ -94,8 +93,9 @@ class Saver:
             )
         self._last = step
 
-    def _open(self, folder: Path) -> ocp.CheckpointManager:
+    def _open(self, folder: Path, step: int) -> ocp.CheckpointManager:
         if self._manager is None:
+            _set_aside(folder, step)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=_KEPT, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
@@ -134,6 +134,7 @@ def restore(folder: Path, template: Any) -> Restored:
       FileNotFoundError: if there is no checkpoint at all.
       ValueError: if all are damaged, naming them, or if the newest whole one is of another version
         or holds another state, naming the arrays that differ.
+      PermissionError, MemoryError: if the newest one may be whole, but cannot be read here and now.
     """
     warnings: list[str] = []
     for step in steps(folder):
@@ -141,16 +142,14 @@ def restore(folder: Path, template: Any) -> Restored:
         try:
             with _late_reads_ignored():
                 arrays, meta = _read(path)
+        except (MemoryError, PermissionError, _OtherVersionError):
+            raise
         except Exception as error:  # orbax and tensorstore raise many kinds for damaged files
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+            if reason.startswith("PERMISSION_DENIED"):  # as tensorstore says it
+                raise PermissionError(f"checkpoint {path} cannot be read: {reason}") from error
             warnings.append(f"checkpoint {path} is damaged ({type(error).__name__}: {reason})")
             continue
-        found = meta.get("format", _FORMAT)
-        if found != _FORMAT:
-            raise ValueError(
-                f"checkpoint {path} is of another version of hardlight: its format is {found}, "
-                f"this version reads {_FORMAT}"
-            )
         state = _fit(template, arrays, path)
         return Restored(step=step, state=state, extra=meta["extra"], warnings=tuple(warnings))
     if warnings:
@@ -192,8 +191,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         meta = reader.restore(
             path.absolute(), args=ocp.args.Composite(meta=ocp.args.JsonRestore())
         ).meta
-        if "checksum" in meta and meta["checksum"] != _checksum_of_meta(meta):
-            raise ValueError("what is kept beside the arrays has another checksum than when saved")
+        _check_meta(meta, path)
         if meta["step"] != int(path.name):
             raise ValueError(f"it is of step {meta['step']}, not of its folder's")
         names = [name for name, (_, shape, _) in meta["arrays"].items() if 0 not in shape]
@@ -214,6 +212,39 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         elif _checksum(arrays[name]) != checksum:
             raise ValueError(f"array {name} does not have the checksum it was saved with")
     return arrays, meta
+
+
+class _OtherVersionError(ValueError):
+    """A checkpoint that is no less whole for being of another version."""
+
+
+def _check_meta(meta: dict[str, Any], path: Path) -> None:
+    """Looks at what is kept beside the arrays before anything else is made of it."""
+    found = meta.get("format", _FORMAT)
+    if "checksum" in meta and meta["checksum"] != _checksum_of_meta(meta):
+        raise ValueError(
+            "what is kept beside the arrays has another checksum than when saved"
+            + ("" if found == _FORMAT else f", and says that its format is {found}")
+        )
+    if found != _FORMAT:
+        raise _OtherVersionError(
+            f"checkpoint {path} is of another version of hardlight: its format is {found}, "
+            f"this version reads {_FORMAT}"
+        )
+
+
+def _set_aside(folder: Path, step: int) -> None:
+    """Renames the checkpoints of this step and later ones: a run goes on from the newest it can
+    read, so those could not be read. The last ones set aside are kept."""
+    for newer in reversed(steps(folder)):
+        if newer >= step:
+            place = folder / f"{_ASIDE}{newer}"
+            shutil.rmtree(place, ignore_errors=True)
+            (folder / str(newer)).rename(place)
+            os.utime(place)
+    aside = sorted(folder.glob(f"{_ASIDE}*"), key=lambda place: place.stat().st_mtime_ns)
+    for old in aside[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _fit(template: Any, arrays: dict[str, np.ndarray], path: Path) -> Any:

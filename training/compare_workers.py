@@ -22,8 +22,8 @@ from pathlib import Path
 
 import jax
 
-from . import runtime
-from .compare_config import CONFIG_NAME, Comparison, run_name
+from . import file_lock, runtime
+from .compare_config import Comparison, run_name
 from .compare_worker import cores
 from .interrupts import StopRequest
 from .progress import ProgressView
@@ -74,21 +74,11 @@ def working_in(folder: Path, *, is_alone: bool = False) -> Iterator[None]:
     Raises:
       ValueError: when others hold it and it is wanted alone.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    with (folder / CONFIG_NAME).open("rb") as held:
-        try:
-            fcntl.flock(held, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder}: another process works on this comparison; a worker that was told to "
-                "stop ends with its step, or when its run is evaluated"
-            ) from None
-        except OSError:  # some network folders know no locks
-            pass
+    refusal = (
+        f"{folder}: another process works on this comparison; a worker that was told to stop ends "
+        "with its step, or when its run is evaluated"
+    )
+    with file_lock.held(RunFolder(folder).lock, refusal=refusal, is_shared=not is_alone):
         yield
 
 

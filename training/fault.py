@@ -5,6 +5,7 @@ so there the state is the one that produced the fault, however late the host not
 can be repeated. In the other jobs it is the state after the step.
 """
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,9 @@ def save_fault(
       The error to raise.
     """
     words = {name: str(value) for name, value in values.items()}
+    for earlier in checkpoints.steps(folder.fault):
+        if earlier >= step:  # of an attempt that went no better
+            shutil.rmtree(folder.fault / str(earlier))
     saver = checkpoints.Saver(folder.fault)
     saver.save(step, state, words)
     saver.close()

@@ -1,15 +1,13 @@
 """Repeats a faulty step from its saved state and looks for the first bad numbers."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from nerf import train_step
-
 from . import checkpoints, fault, nerf_setup, run_folder
 from .nerf_config import NerfJob
+from .nerf_setup import CompiledStep
 
 
 class Replay(NamedTuple):
@@ -19,28 +17,25 @@ class Replay(NamedTuple):
     lines: tuple[str, ...]
 
 
-def replay(path: str, *, known: Mapping[Any, Any] | None = None) -> Replay:
+def replay(path: str, *, known: dict[Any, CompiledStep] | None = None) -> Replay:
     """Repeats the step that stopped the run in folder `path`.
 
     Args:
-      known: compiled steps, as `nerf_job.Shared` keeps them.
+      known: compiled steps of runs on the same images, to use and to add to.
     Raises:
       FileNotFoundError: when the folder holds no run, or the run met no fault.
     """
     folder = run_folder.existing(path)
     if not checkpoints.steps(folder.fault):
         raise FileNotFoundError(f"{path}: this run met no fault; there is no {folder.fault}")
-    job = run_folder.read_job(folder, NerfJob)
-    setup = nerf_setup.prepare(job)
+    setup = nerf_setup.prepare(run_folder.read_job(folder, NerfJob))
     restored = checkpoints.restore(folder.fault, nerf_setup.state_shapes(setup))
     lines = [f"step {restored.step}, saved with {restored.extra}"]
     lines += [
         f"before the step: {name} has {bad} of {size} values that are not finite"
         for name, bad, size in fault.not_finite(restored.state)
     ]
-    step = (known or {}).get((job.train, setup.sampler.config))
-    if step is None:
-        step = train_step.make_train_step(job.train, setup.sampler)
+    step = nerf_setup.compiled_step(setup, known)
     _, every = step(restored.state, setup.data, setup.run_key)
     # with several steps per call all repeat the first, which changed nothing
     metrics = jax.tree.map(lambda values: np.asarray(values).reshape(-1)[0], every)

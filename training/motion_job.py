@@ -11,12 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from motion.train_step import TrainState
-from samplers import failure_bins
 
 from . import (
     config_json,
     devices,
     fault,
+    file_lock,
+    motion_history,
     motion_onnx,
     motion_pictures,
     motion_report,
@@ -54,7 +55,7 @@ class Progress:
     curve: list[list[float]] = dataclasses.field(default_factory=list)
     """[control steps, train seconds, share of starts that survive]."""
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """What the sampler knew at every evaluation."""
+    """What the sampler knew at evaluations, spread over the run."""
 
 
 def start(job: MotionJob, *, out: str | None = None, mesh: Mesh | None = None) -> dict[str, Any]:
@@ -76,11 +77,13 @@ def start(job: MotionJob, *, out: str | None = None, mesh: Mesh | None = None) -
     )
     folder = RunFolder(Path(path))
     _check_clips(path, processes.told_by_first(lambda: found), found)
-    if processes.is_first():
-        run_folder.write_json(folder.config, {"config": config_json.to_json(job), "data": found})
-    for note in setup.loaded.notes:
-        print(f"note: {note}")
-    return _train(setup, folder, motion_setup.first_state(setup), Progress(), resumed_at=None)
+    stored = {"config": config_json.to_json(job), "data": found}
+    with file_lock.training(folder):
+        if processes.is_first():
+            run_folder.write_json(folder.config, stored)
+        for note in setup.loaded.notes:
+            print(f"note: {note}")
+        return _train(setup, folder, motion_setup.first_state(setup), Progress(), resumed_at=None)
 
 
 def _check_clips(path: str, wanted: Any, found: dict[str, Any]) -> None:
@@ -94,8 +97,8 @@ def resume(path: str, *, mesh: Mesh | None = None) -> dict[str, Any]:
     """Goes on with a run from its last whole checkpoint; returns its summary.
 
     Raises:
-      FileNotFoundError, ValueError: when the folder holds no run, its clips have changed, or its
-        checkpoints are damaged.
+      FileNotFoundError, ValueError: when the folder holds no run, another process trains it, its
+        clips have changed, or its checkpoints are damaged.
     """
     folder = RunFolder(Path(path))
     stored = processes.told_by_first(
@@ -103,10 +106,22 @@ def resume(path: str, *, mesh: Mesh | None = None) -> dict[str, Any]:
     )
     job = config_json.from_json(MotionJob, stored["config"], str(folder.config))
     processes.told_by_first(lambda: run_folder.check_writable(folder.path))
+    with file_lock.training(folder):
+        return _go_on(folder, job, stored["data"], mesh)
+
+
+def _go_on(
+    folder: RunFolder, job: MotionJob, wanted: dict[str, Any], mesh: Mesh | None
+) -> dict[str, Any]:
+    """Prepares a run again and trains it from its last checkpoint.
+
+    Args:
+      wanted: fingerprint of its robot and clips.
+    """
     with processes.together():
         setup = motion_setup.prepare(job, mesh=mesh)
         found = motion_setup.fingerprint(setup.loaded)
-    _check_clips(path, stored["data"], found)
+    _check_clips(str(folder.path), wanted, found)
     first = devices.whole(motion_setup.first_state(setup))
     restored: Any = None
     with processes.together():
@@ -118,7 +133,7 @@ def resume(path: str, *, mesh: Mesh | None = None) -> dict[str, Any]:
     state = motion_setup.place_state(setup, first if restored is None else restored.state)
     if place is None:
         return _train(setup, folder, state, Progress(), resumed_at=-1)
-    progress = Progress(**place["extra"])
+    progress = resuming.progress(Progress, folder, **place)
     return _train(setup, folder, state, progress, resumed_at=place["step"])
 
 
@@ -161,15 +176,15 @@ def _train(
             if not progress.curve:
                 _look(setup, evaluator, state, progress, log)
             state = _loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop)
+            with processes.together():
+                saver.close()  # before anything says that the run is done
             if not _is_done(setup, progress):
-                saver.close()
                 view.say(f"stopped; go on with: hardlight motion --resume {folder.path}")
                 sys.exit(130)
             values: dict[str, Any] = {}
             with processes.together():
                 if evaluator is not None:
                     values = _finish(setup, evaluator, folder, _shown(state), progress)
-                saver.close()
             return values
     finally:
         log.close()
@@ -256,15 +271,8 @@ def _look(
     progress.eval_seconds += time.perf_counter() - begun
     env_steps = progress.step * setup.job.num_envs * setup.job.train.num_steps
     progress.curve.append([env_steps, round(progress.train_seconds, 3), numbers["success"]])
-    assert setup.sampler.probabilities is not None
-    probs = np.asarray(setup.sampler.probabilities(state.sampler))
-    rates = np.asarray(failure_bins.failure_rates(setup.sampler.config, state.sampler))
-    progress.history.append(
-        {
-            "env_steps": env_steps,
-            "probabilities": [round(float(value), 6) for value in probs],
-            "failures": [round(float(value), 6) for value in rates],
-        }
+    motion_history.add(
+        progress.history, motion_history.column(setup.sampler, state.sampler, env_steps)
     )
     counts = {"env_steps": env_steps, "cpu_seconds": progress.cpu_seconds}
     log.write(progress.step, {**counts, **numbers}, group="evaluation")
@@ -306,10 +314,10 @@ def _finish(
     for place, entry in enumerate(verdict.final["bins"]):
         entry["start_probability"] = last["probabilities"][place]
         entry["failure_score"] = last["failures"][place]
-    run_folder.write_json(folder.summary, values)
     motion_report.write(
         folder, setup, values, progress.history, config_json.to_json(job), movie=movie
     )
+    run_folder.write_json(folder.summary, values)  # last: where there is one the run is done
     final = verdict.final
     print(
         f"{100 * final['starts_survived']:.0f} % of {final['num_starts']} starts track for "

@@ -11,8 +11,7 @@ from motion import normalisation, observations, ppo
 from motion.env import EnvConfig
 from motion.ppo import Learner, PpoConfig
 from motion.robots import Robot
-
-from .run_folder import write_file
+from scenes.formats.atomic import write_file
 
 _OPSET, _IR = 17, 9
 TOLERANCE = 1e-4

@@ -17,6 +17,7 @@ from scenes.posed_images import SplitImages
 from . import (
     config_json,
     devices,
+    file_lock,
     nerf_options,
     nerf_outputs,
     nerf_report,
@@ -87,15 +88,16 @@ def start(
         with contextlib.suppress(OSError):  # only an empty folder goes
             folder.path.rmdir()
         raise
-    if processes.is_first():
-        run_folder.write_json(
-            folder.config, {"config": config_json.to_json(setup.job), "data": found}
+    with file_lock.training(folder):
+        if processes.is_first():
+            run_folder.write_json(
+                folder.config, {"config": config_json.to_json(setup.job), "data": found}
+            )
+        for note in setup.scene.notes:
+            print(f"note: {note}")
+        return _train(
+            setup, folder, None, Progress(), resumed_at=None, shared=shared, perceptual=perceptual
         )
-    for note in setup.scene.notes:
-        print(f"note: {note}")
-    return _train(
-        setup, folder, None, Progress(), resumed_at=None, shared=shared, perceptual=perceptual
-    )
 
 
 def resume(
@@ -108,8 +110,9 @@ def resume(
     """Goes on with a run from its last whole checkpoint; returns its summary.
 
     Raises:
-      FileNotFoundError, ValueError: when the folder holds no run, its images have changed, its
-        checkpoints are damaged or hold another state, or `asked` wants other settings.
+      FileNotFoundError, ValueError: when the folder holds no run, another process trains it, its
+        images have changed, its checkpoints are damaged or hold another state, or `asked` wants
+        other settings.
     """
     folder = RunFolder(Path(path))
     stored = processes.told_by_first(
@@ -119,9 +122,25 @@ def resume(
     if asked is not None:
         nerf_options.refuse_changes(asked, job, path)
     processes.told_by_first(lambda: run_folder.check_writable(folder.path))
+    with file_lock.training(folder):
+        return _go_on(folder, job, stored["data"], shared, mesh)
+
+
+def _go_on(
+    folder: RunFolder,
+    job: NerfJob,
+    wanted: dict[str, Any],
+    shared: Shared | None,
+    mesh: Mesh | None,
+) -> dict[str, Any]:
+    """Prepares a run again and trains it from its last checkpoint.
+
+    Args:
+      wanted: what its images are known by.
+    """
     with processes.together():
         perceptual, setup, found = _prepared(job, None if shared is None else shared.scene, mesh)
-    _check_images(setup, stored["data"], found)
+    _check_images(setup, wanted, found)
     restored: Any = None
     with processes.together():
         if processes.is_first():
@@ -135,7 +154,7 @@ def resume(
         )
     state = _zeros(setup) if restored is None else restored.state
     state = devices.spread_from_first(state, mesh)
-    progress = Progress(**place["extra"])
+    progress = resuming.progress(Progress, folder, **place)
     return _train(
         setup,
         folder,
@@ -239,8 +258,9 @@ def _train(
             )
             del state
             ended_by = loop.run()
+            with processes.together():
+                saver.close()  # before anything says that the run is done
             if ended_by == "interrupt":
-                saver.close()
                 view.say(
                     f"stopped after step {loop.progress.step}; go on with: "
                     f"hardlight {job.job} --resume {folder.path}"
@@ -250,7 +270,6 @@ def _train(
             with processes.together():
                 if evaluator is not None:
                     result = _finish(loop, evaluator, perceptual, folder, ended_by, view)
-                saver.close()
             return result
     finally:
         log.close()
@@ -300,7 +319,6 @@ def _finish(
         seen,
     )
     values = summary.of_nerf_run(loop, evaluator, ended_by=ended_by, final=final, draws=draws)
-    run_folder.write_json(folder.summary, values)
     nerf_report.write(
         folder,
         values,
@@ -309,6 +327,7 @@ def _finish(
         sampler=sampler,
         orbit=orbit,
     )
+    run_folder.write_json(folder.summary, values)  # last: where there is one the run is done
     ssim = f", SSIM {final['ssim']:.4f}" if "ssim" in final else ""
     view.say(
         f"held-out PSNR {final['psnr']:.2f} dB{ssim} after {loop.progress.step} steps, "

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from .run_folder import write_file
+from scenes.formats.atomic import write_file
 
 
 def write_ply(

@@ -1,7 +1,7 @@
-"""Run folders: where everything of one run lies, and how files in it are written.
+"""Run folders: where everything of one run lies, and how its text files are written and read.
 
-A file is written under another name in the same folder and then renamed, so a reader, or a run
-that is killed, never meets half a file.
+Files are written by `scenes.formats.atomic`, so a reader, or a run that is killed, never meets half
+a file.
 """
 
 import dataclasses
@@ -9,11 +9,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from scenes.formats import json_files
+from scenes.formats.atomic import write_file
 
 from . import config_json
 
@@ -60,6 +60,11 @@ class RunFolder:
     def fault(self) -> Path:
         """Folder with the state before a step that was not finite; only after a fault."""
         return self.path / "fault"
+
+    @property
+    def lock(self) -> Path:
+        """An empty file, locked while a process trains the run."""
+        return self.path / ".lock"
 
 
 def create(path: str | os.PathLike[str]) -> RunFolder:
@@ -120,24 +125,6 @@ def check_writable(path: Path) -> None:
         raise FileExistsError(f"output folder {path}: a file of that name is in the way") from error
     except OSError as error:
         raise type(error)(f"output folder {path} cannot be written to: {error.strerror}") from error
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path`, then puts it in its place in one step.
-
-    Raises:
-      OSError: when it cannot be written, naming it; what was there before stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise type(error)(f"{path} cannot be written: {reason}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from scenes.cameras import Cameras
+from scenes.formats.array_files import read_npz, write_npz
 from voxels.grid import VoxelGrid, harden
 from voxels.guidance.critic import fit_critic, score
 from voxels.guidance.prompts import WORDS
@@ -63,30 +64,42 @@ def load(path: Path) -> Any:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not one of ours, or for other words.
+      ValueError: naming the file and the array, if it is damaged, not one of ours, or for other
+        words.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no weights of the tiny guide")
-    with np.load(path) as stored:
-        values = dict(stored)
-    words = tuple(str(word) for word in values.pop(_WORDS_KEY, ()))
+    values = read_npz(path)
+    words = tuple(str(word) for word in np.atleast_1d(values.pop(_WORDS_KEY, ())))
     if words != WORDS:
         raise ValueError(f"{path}: needed weights for {WORDS}, got {words}")
-    params = traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in values.items()}, sep="/")
-    wanted = jax.eval_shape(lambda: init_tiny(TinyTrainingConfig(), jax.random.key(0)).params)
-    shapes = [jax.tree.map(jnp.shape, tree) for tree in (params, wanted)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"{path}: the weights do not fit {TinyUNet.__name__}")
-    return params
+    for name, shape in _weight_shapes().items():
+        if name not in values:
+            raise ValueError(f"{path}: array {name} is missing")
+        found = values[name]
+        if found.shape != shape or found.dtype != np.float32 or not np.isfinite(found).all():
+            raise ValueError(
+                f"{path}: array {name} must be finite float32{list(shape)}, "
+                f"got {found.dtype}{list(found.shape)}"
+            )
+    if unknown := values.keys() - _weight_shapes().keys():
+        raise ValueError(f"{path}: array {min(unknown)} is none of {TinyUNet.__name__}")
+    return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in values.items()}, sep="/")
+
+
+@functools.cache
+def _weight_shapes() -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights by their names in a file."""
+    params = jax.eval_shape(lambda: init_tiny(TinyTrainingConfig(), jax.random.key(0)).params)
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    return {name: leaf.shape for name, leaf in flat.items()}
 
 
 def save(path: Path, params: Any) -> None:
     """Writes weights, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    flat = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(params, sep="/").items()}
-    np.savez(partial, **flat, **{_WORDS_KEY: np.array(WORDS)})  # pyright: ignore[reportArgumentType]
-    partial.replace(path)
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
+    write_npz(path, arrays | {_WORDS_KEY: np.array(WORDS)})
 
 
 def train(config: TinyTrainingConfig, *, seed: int = 0) -> Any:

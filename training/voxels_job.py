@@ -19,6 +19,7 @@ from voxels.train_step import TrainState, learn, look, train_step
 from . import (
     config_json,
     fault,
+    file_lock,
     pictures,
     resuming,
     run_folder,
@@ -58,32 +59,45 @@ def start(job: VoxelsJob, *, out: str | None = None) -> dict[str, Any]:
     setup = voxels_setup.prepare(job)
     folder = run_folder.create(out or run_folder.unused("runs", f"voxels-{job.guidance.name}"))
     stored = {"config": config_json.to_json(job), "data": voxels_setup.fingerprint(setup.loaded)}
-    run_folder.write_json(folder.config, stored)
-    for note in setup.loaded.notes:
-        print(f"note: {note}")
-    return _train(setup, folder, voxels_setup.first_state(setup), Progress(), resumed_at=None)
+    with file_lock.training(folder):
+        run_folder.write_json(folder.config, stored)
+        for note in setup.loaded.notes:
+            print(f"note: {note}")
+        return _train(setup, folder, voxels_setup.first_state(setup), Progress(), resumed_at=None)
 
 
 def resume(path: str) -> dict[str, Any]:
     """Goes on with a run from its last whole checkpoint; returns its summary.
 
     Raises:
-      FileNotFoundError, ValueError: when the folder holds no run, its world has changed, or its
-        checkpoints are damaged.
+      FileNotFoundError, ValueError: when the folder holds no run, another process trains it, its
+        world has changed, or its checkpoints are damaged.
     """
     folder = run_folder.existing(path)
     stored = run_folder.read_config(folder, VoxelsJob)
     job = config_json.from_json(VoxelsJob, stored["config"], str(folder.config))
     run_folder.check_writable(folder.path)
-    job = _on_this_machine(job)
+    with file_lock.training(folder):
+        return _go_on(folder, _on_this_machine(job), stored["data"])
+
+
+def _go_on(folder: RunFolder, job: VoxelsJob, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Prepares a run again and trains it from its last checkpoint.
+
+    Args:
+      wanted: fingerprint of its world.
+    """
     setup = voxels_setup.prepare(job)
-    if voxels_setup.fingerprint(setup.loaded) != stored["data"]:
-        raise ValueError(f"{path}: the world or its pictures are not those the run started with")
+    if voxels_setup.fingerprint(setup.loaded) != wanted:
+        raise ValueError(
+            f"{folder.path}: the world or its pictures are not those the run started with"
+        )
     restored = resuming.last_state(folder, voxels_setup.state_shapes(setup))
     if restored is None:
         return _train(setup, folder, voxels_setup.first_state(setup), Progress(), resumed_at=-1)
-    progress = Progress(**restored.extra)
-    return _train(setup, folder, restored.state, progress, resumed_at=restored.step)
+    step = restored.step
+    progress = resuming.progress(Progress, folder, step=step, extra=restored.extra)
+    return _train(setup, folder, restored.state, progress, resumed_at=step)
 
 
 def _on_this_machine(job: VoxelsJob) -> VoxelsJob:
@@ -134,13 +148,11 @@ def _train(
             if not progress.curve:
                 _look(setup, evaluator, folder, state, progress, log)
             state = _loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop)
+            saver.close()  # nothing says that the run is done before its last checkpoint is on disk
             if progress.step < job.train.num_steps:
-                saver.close()
                 view.say(f"stopped; go on with: hardlight voxels --resume {folder.path}")
                 sys.exit(130)
-            values = _finish(setup, evaluator, folder, state, progress)
-            saver.close()
-            return values
+            return _finish(setup, evaluator, folder, state, progress)
     finally:
         log.close()
 
@@ -282,8 +294,8 @@ def _finish(
         "curve": progress.curve,
         "curve_metric": "PSNR in dB of the fixed views",
     }
-    run_folder.write_json(folder.summary, values)
     voxels_report.write(folder, setup, judged, values, config_json.to_json(job))
+    run_folder.write_json(folder.summary, values)  # last: where there is one the run is done
     found = f"{final['num_blocks']:,} blocks"
     if "visible_right" in final:
         share, known = final["visible_right"], f"visible cells of the {final['known_map']} map"

@@ -18,7 +18,7 @@ from motion import quaternion_order
 from motion.clips import Clip, check_clip, clip_states
 from motion.kinematics import clip_kinematics
 from motion.robots import Robot
-from scenes.formats.array_files import read_npz
+from scenes.formats.array_files import read_npz, write_npz
 
 from .joint_orders import G1_JOINTS, G1_JOINTS_WITHOUT_WRISTS, breadth_first
 
@@ -77,6 +77,8 @@ def save_npz(
 
     Args:
       joint_target: angles to ask of the joints, see `inverse_dynamics`; an array of its own.
+    Raises:
+      OSError: when it cannot be written, naming it.
     """
     check_clip(clip)
     qpos, qvel = clip_states(clip, clip.fps)
@@ -95,15 +97,7 @@ def save_npz(
     }
     if joint_target is not None:
         arrays["joint_target"] = joint_target
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_npz(Path(path), arrays)
 
 
 def _numbers(path: Path, arrays: dict[str, np.ndarray], name: str, ndim: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reads NumPy's .npy and .npz files without trusting them.
+"""Reads NumPy's .npy and .npz files without trusting them; writes .npz files.
 
 What a header claims is compared with the bytes that are there before memory is taken for it, and
 objects, which would have to be unpickled and could run code, are refused.
@@ -7,11 +7,14 @@ objects, which would have to be unpickled and could run code, are refused.
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
+
+from .atomic import write_file
 
 _MOST_COMPRESSION = 1100  # deflate makes at most 1032 bytes of one
 
@@ -55,6 +58,20 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # zipfile and its decompressors raise many kinds for damaged files
         raise ValueError(f"{path}: not a readable npz file: {error}") from None
     return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed archive, whole or not at all.
+
+    Raises:
+      OSError: when it cannot be written, naming it; what was there before stays.
+    """
+
+    def fill(partial: Path) -> None:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+    write_file(path, fill)
 
 
 class _UnreadableError(ValueError):

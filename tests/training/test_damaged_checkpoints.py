@@ -148,6 +148,40 @@ def test_a_checkpoint_of_another_version_is_refused_by_both_numbers(tmp_path, mo
         checkpoints.restore(tmp_path, _state(0))
 
 
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_newer_checkpoint_laid_out_otherwise_is_refused_and_stays(whole, copy, has_checksum):
+    """It once counted as damaged, and the next save deleted it."""
+    _copied(whole, copy)
+    meta = copy / str(_NEWEST) / "meta" / "metadata"
+    values = {"format": 2, "at": _NEWEST, "parts": []}
+    if has_checksum:
+        values["checksum"] = checkpoints._checksum_of_meta(values)
+    meta.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"its format is 2, this version reads 1"):
+        checkpoints.restore(copy, _state(0))
+    assert checkpoints.steps(copy) == [_NEWEST, _OLDER]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError("no room"), MemoryError),
+        (PermissionError(13, "Permission denied"), PermissionError),
+        (ValueError('PERMISSION_DENIED: Error opening "zarr" driver'), PermissionError),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(whole, copy, monkeypatch, error, kind):
+    def fail(path):
+        raise error
+
+    _copied(whole, copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_read", fail)
+        with pytest.raises(kind):
+            checkpoints.restore(copy, _state(0))
+    _assert_is(checkpoints.restore(copy, _state(0)), _NEWEST)
+
+
 def test_a_checkpoint_from_before_there_were_checksums_of_everything_is_read(whole, copy):
     _copied(whole, copy)
     meta = copy / str(_NEWEST) / "meta" / "metadata"
@@ -168,3 +202,38 @@ def test_saving_on_after_a_damaged_checkpoint_leaves_none_but_whole_ones(whole, 
     restored = checkpoints.restore(copy, _state(0))
     assert restored.warnings == ()
     _assert_is(restored, 6)
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_not_deleted(whole, copy):
+    """Also one that orbax could take for half written; what was damaged may be mended by hand."""
+    _copied(whole, copy)
+    for file in (copy / str(_NEWEST)).rglob("commit_success.txt"):
+        file.unlink()
+    meta = copy / str(_NEWEST) / "meta" / "metadata"
+    content = meta.read_bytes()
+    meta.write_text("{")
+    for step in (6, 10):
+        saver = Saver(copy)
+        saver.save(step, _state(step), _extra(step))
+        saver.close()
+    assert _names(copy) == ["10", "6", f"unreadable-{_NEWEST}"]
+    shutil.rmtree(copy / "10")
+    (copy / f"unreadable-{_NEWEST}").rename(copy / str(_NEWEST))
+    meta.write_bytes(content)
+    _assert_is(checkpoints.restore(copy, _state(0)), _NEWEST)
+
+
+def test_of_damaged_checkpoints_the_last_ones_set_aside_are_kept(whole, copy):
+    _copied(whole, copy)
+    for step in (20, 30, 5, 7, 7):
+        shutil.copytree(copy / str(_OLDER), copy / str(step), dirs_exist_ok=True)
+        saver = Saver(copy, last=_OLDER)
+        saver.save(5, _state(5), _extra(5))
+        saver.close()
+        shutil.rmtree(copy / "5")
+        shutil.copytree(whole[0] / str(_OLDER), copy / str(_OLDER), dirs_exist_ok=True)
+    assert _names(copy) == [str(_OLDER), "unreadable-5", "unreadable-7"]

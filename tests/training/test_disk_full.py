@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.faults import FLAGS
-from training import checkpoints, run_folder
+from scenes.formats.array_files import read_npz
+from training import checkpoints, run_folder, tiny_guide
 from training.checkpoints import Saver
 
 
@@ -104,6 +105,15 @@ def test_a_json_file_is_whole_or_as_it_was(small_disk):
     with pytest.raises(OSError, match="summary"):
         run_folder.write_json(path, {"step": 2, "curve": "9" * 2**23})
     assert run_folder.read_json(path) == {"step": 1}
+
+
+def test_arrays_that_do_not_fit_leave_the_old_file_and_no_rest(small_disk):
+    path, small = small_disk / "guide.npz", random_state(64)
+    tiny_guide.save(path, small)
+    with pytest.raises(OSError, match=rf"{path} cannot be written: No space left on device$"):
+        tiny_guide.save(path, random_state(2**21))
+    np.testing.assert_array_equal(read_npz(path)["weights"], small["weights"])
+    assert [file.name for file in small_disk.iterdir()] == ["guide.npz"]
 
 
 def test_a_folder_nobody_may_write_to_is_named(locked_disk):

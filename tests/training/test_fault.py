@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nerf import train_step
 from training import checkpoints, cli, fault_replay, nerf_job, nerf_setup
 from training.fault import FaultError, check_finite, not_finite
 from training.run_folder import RunFolder
@@ -15,7 +16,7 @@ from training.run_folder import RunFolder
 from .conftest import TINY
 
 
-def test_nan_stops_saves_and_replays(finished, shared, tmp_path):
+def test_nan_stops_saves_and_replays(finished, shared, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     shutil.copytree(finished[0], folder.path)
     shutil.rmtree(folder.checkpoints)
@@ -39,7 +40,15 @@ def test_nan_stops_saves_and_replays(finished, shared, tmp_path):
     assert kept.step == 8
     for a, b in zip(jax.tree.leaves(kept.state), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    report = fault_replay.replay(str(folder.path), known=shared.steps)
+
+    def make_again(*arguments):
+        raise AssertionError("the step is known")
+
+    known = dict(shared.steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_step, "make_train_step", make_again)
+        report = fault_replay.replay(str(folder.path), known=known)
+    assert known == shared.steps
     assert not report.is_finite
     assert any(line.startswith("before the step: params.params.tables") for line in report.lines)
     assert "not finite again" in report.lines[-1]
@@ -66,6 +75,16 @@ def test_a_fault_is_kept_apart_from_the_checkpoints(tmp_path):
         check_finite(folder, bad, step=4, values={"loss": 1.0, "reward": float("nan")})
     assert checkpoints.restore(folder.checkpoints, bad).step == 3
     np.testing.assert_array_equal(checkpoints.restore(folder.fault, bad).state["a"], bad["a"])
+
+
+def test_the_same_fault_again_takes_the_place_of_the_first(tmp_path):
+    folder, bad = RunFolder(tmp_path), {"a": jnp.array([jnp.nan])}
+    for step, weight in ((4, 1.0), (6, 2.0), (4, 3.0)):
+        with pytest.raises(FaultError):
+            check_finite(folder, {"w": jnp.array(weight)}, step=step, values={}, learned=bad)
+    assert sorted(path.name for path in folder.fault.iterdir()) == ["4", "fault.json"]
+    restored = checkpoints.restore(folder.fault, {"w": jnp.array(0.0)})
+    assert float(restored.state["w"]) == 3.0
 
 
 def test_a_state_that_is_not_finite_is_a_fault_though_its_metrics_are_fine(tmp_path):

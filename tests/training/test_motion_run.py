@@ -19,9 +19,11 @@ from training import (
     compare_results,
     config_json,
     export_command,
+    motion_history,
     motion_job,
     motion_onnx,
     motion_options,
+    motion_report,
     motion_setup,
     motion_tasks,
     runtime,
@@ -193,6 +195,35 @@ def test_a_run_stopped_while_it_compiled_has_its_first_point_once(tmp_path, monk
             motion_job.start(small_job(steps=2), out=str(tmp_path))
     summary = motion_job.resume(str(tmp_path))
     assert [point[0] for point in summary["curve"]] == [0, 64]
+
+
+def test_a_run_counts_as_done_when_its_report_is_written(tmp_path, monkeypatch):
+    def fail(*arguments, **named):
+        raise OSError("disk full")
+
+    folder = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(motion_report, "write", fail)
+        with pytest.raises(OSError, match="disk full"):
+            motion_job.start(small_job(steps=1), out=str(tmp_path))
+    assert not folder.summary.exists()
+    assert checkpoints.steps(folder.checkpoints) == [1]
+    motion_job.resume(str(tmp_path))
+    assert folder.summary.exists()
+    assert folder.report.exists()
+
+
+def test_however_long_a_run_is_its_heat_maps_have_few_columns_spread_over_all_of_it():
+    history, most = [], motion_history._MOST
+    for step in range(0, 5000, 4):
+        motion_history.add(history, {"env_steps": step})
+        steps = np.array([entry["env_steps"] for entry in history])
+        assert len(steps) <= most
+        assert (steps[0], steps[-1]) == (0, step)
+        if step:
+            assert np.diff(steps).min() > 0
+            assert np.diff(steps).max() <= 2.01 * max(4, step / (len(steps) - 1))
+    assert len(steps) == most
 
 
 def interrupted_loop(setup, evaluator, folder, step, state, progress, log, saver, view, stop):

@@ -11,11 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from training import checkpoints, nerf_job, nerf_setup
+from training import checkpoints, nerf_job, nerf_report, nerf_setup
 from training.run_folder import RunFolder
 from training.run_log import RunLog, read_rows
 
-from .conftest import TINY
+from .conftest import TINY, without_video
 
 _TIMES = ("seconds", "rays_per_second")
 
@@ -106,6 +106,47 @@ def test_all_checkpoints_damaged_names_them(wreckage, shared, tmp_path):
         file.write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable checkpoint: .*damaged"):
         nerf_job.resume(str(folder), shared=shared)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"minutes": 3}, "unknown field 'minutes'"),
+        ({"curve": None}, "missing field 'curve'"),
+    ],
+)
+def test_progress_of_another_version_is_refused_by_its_field(
+    wreckage, shared, tmp_path, change, message
+):
+    """It was a TypeError, or a curve that began anew."""
+    shutil.copytree(wreckage[0], tmp_path / "run")
+    folder, found = RunFolder(tmp_path / "run"), _state(wreckage[0], shared)
+    shutil.rmtree(folder.checkpoints)
+    extra = {k: v for k, v in (found.extra | change).items() if v is not None}
+    saver = checkpoints.Saver(folder.checkpoints)
+    saver.save(20, found.state, extra)
+    saver.close()
+    with pytest.raises(ValueError, match=f"checkpoint {folder.checkpoints / '20'}: {message}"):
+        nerf_job.resume(str(folder.path), shared=shared)
+
+
+@pytest.mark.parametrize("place", [(nerf_report, "write"), (checkpoints.Saver, "wait")])
+def test_a_run_counts_as_done_when_all_else_is_written(shared, tmp_path, place):
+    """Comparisons took a summary for the end of a run whose report or checkpoint was missing."""
+    folder = RunFolder(tmp_path / "run")
+
+    def fail(*arguments, **named):
+        assert not folder.summary.exists()
+        raise OSError("disk full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*place, fail)
+        with pytest.raises(OSError, match="disk full"):
+            nerf_job.start(without_video(TINY), out=str(folder.path), shared=shared)
+    assert not folder.summary.exists()
+    nerf_job.resume(str(folder.path), shared=shared)
+    assert folder.summary.exists()
+    assert folder.report.exists()
 
 
 @pytest.mark.parametrize("at", [8, 12, 16, 20, 24])

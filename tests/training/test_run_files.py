@@ -1,13 +1,23 @@
 """Run folders and the log: whole files or none, and rows that can be cut back."""
 
 import json
+import os
 import struct
 
+import numpy as np
 import pytest
 
-from training import run_folder
+from motion.formats.npz_clip import save_npz
+from scenes.formats import atomic
+from tests.motion.tiny import swaying_clip, tiny_robot
+from training import motion_tracks, run_folder, tiny_guide
+from training.motion_tracks import Tracks
 from training.run_folder import RunFolder
 from training.run_log import RunLog, keep_rows, read_rows
+from voxels.block_map import make_map
+from voxels.formats.any_map import save_any_map
+from voxels.formats.map_json import save_map
+from voxels.palette import terrain_palette
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -19,9 +29,78 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        run_folder.write_file(path, fail)
+        atomic.write_file(path, fail)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def save_tracks(path):
+    poses = np.zeros((3, 9))
+    motion_tracks.save(RunFolder(path.parent), Tracks(poses, poses, poses[:, 0] > 0, 50.0))
+
+
+WRITERS = {
+    "map.json": lambda path: save_map(path, make_map(np.ones((2, 2, 2), int), ("Stone",))),
+    "world.vox": lambda path: save_any_map(
+        path, make_map(np.ones((2, 2, 2), int), terrain_palette().names), terrain_palette()
+    ),
+    "clip.npz": lambda path: save_npz(path, tiny_robot(), swaying_clip(tiny_robot())),
+    "guide.npz": lambda path: tiny_guide.save(path, {"layer": {"kernel": np.ones(3)}}),
+    motion_tracks.NAME: save_tracks,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_leaves_the_old_file_or_the_whole_new_one(tmp_path, monkeypatch, name):
+    """The last rename fails, as on a disk that is full; maps were once written in place."""
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match=f"{name} cannot be written: No space left on device$"):
+            WRITERS[name](path)
+    assert path.read_bytes() == b"old"
+    WRITERS[name](path)
+    assert path.read_bytes() != b"old"
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """After a power cut the name could stand for an empty file."""
+    done, sync, replace = [], os.fsync, os.replace
+
+    def noted_sync(number):
+        done.append(("sync", os.fstat(number).st_size))
+        sync(number)
+
+    def noted_replace(source, target):
+        done.append(("replace", target.name))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    run_folder.write_text(tmp_path / "a.txt", "four")
+    assert done == [("sync", 4), ("replace", "a.txt")]
+
+
+def test_where_nothing_can_be_brought_to_the_disk_files_are_written_all_the_same(
+    tmp_path, monkeypatch
+):
+    def refuse(error):
+        def fail(number):
+            raise error
+
+        monkeypatch.setattr(os, "fsync", fail)
+        run_folder.write_text(tmp_path / "a.txt", "four")
+
+    refuse(OSError(22, "Invalid argument"))
+    assert (tmp_path / "a.txt").read_text() == "four"
+    with pytest.raises(OSError, match=r"a\.txt cannot be written: Input/output error"):
+        refuse(OSError(5, "Input/output error"))
 
 
 def test_json_refuses_numbers_that_are_not_finite(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from voxels.block_map import compare_maps, exposed_faces, make_map, map_statistics, origin
-from voxels.procedural import WorldConfig, make_world, orbit_cameras
+from voxels.procedural import WorldConfig, look_at, make_world, orbit_cameras
 
 
 def test_exposed_faces_of_two_touching_blocks():
@@ -70,3 +70,13 @@ def test_orbit_cameras_see_the_whole_world():
         assert (np.asarray(depth) > 0).all()
         assert (np.asarray(xy) > -1).all()
         assert (np.asarray(xy) < [51, 41]).all()
+
+
+def test_cameras_stand_upright_and_look_down_with_minus_z_up():
+    level = look_at(np.array([0.0, 1.0, 4.0]), np.array([0.0, 1.0, 0.0]))
+    np.testing.assert_allclose(level[:3, :3], np.eye(3), atol=1e-12)
+    down = look_at(np.array([2.0, 5.0, 1.0]), np.array([2.0, 0.0, 1.0]))
+    np.testing.assert_allclose(-down[:3, 2], [0, -1, 0], atol=1e-12)
+    np.testing.assert_allclose(down[:3, 1], [0, 0, -1], atol=1e-12)
+    with pytest.raises(ValueError, match="stands on"):
+        look_at(np.ones(3), np.ones(3))

@@ -14,6 +14,7 @@ from training import (
     run_folder,
     voxels_job,
     voxels_options,
+    voxels_report,
     voxels_setup,
 )
 from training.export_command import ExportCommand
@@ -218,6 +219,22 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_unbroken_one_does(tmp_path, mon
     summaries = [run_folder.read_json(path / "summary.json")["final"] for path in (whole, broken)]
     assert summaries[0] == summaries[1]
     assert "export gap" in (broken / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_counts_as_done_when_its_report_is_written(tmp_path, monkeypatch):
+    def fail(*arguments, **named):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(voxels_report, "write", fail)
+        with pytest.raises(OSError, match="disk full"):
+            VoxelsCommand(out=str(tmp_path), **SMALL).run()
+    assert not (tmp_path / "summary.json").exists()
+    assert last_state(tmp_path).step == 8
+    VoxelsCommand(resume=str(tmp_path)).run()
+    assert (tmp_path / "summary.json").exists()
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+from scenes.formats.atomic import write_file
+
 from ..block_map import BlockMap
 from ..palette import Palette
 from .magica_voxel import load_vox, map_from_vox, save_vox
@@ -39,19 +41,22 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def save_any_map(path: str | os.PathLike[str], block_map: BlockMap, palette: Palette) -> None:
-    """Writes a map in the format of its ending; meshes are merged faces with flat colours.
+    """Writes a map, in one step, in the format of its ending; meshes are merged faces with flat
+    colours.
 
     Raises:
       ValueError: another ending, or a map that the format cannot hold.
+      OSError: when it cannot be written, naming it; what was there before stays.
       ModuleNotFoundError: naming the package that writes the format.
     """
     check_writable(path)
-    ending = pathlib.Path(path).suffix.lower()
+    target = pathlib.Path(path)
+    ending = target.suffix.lower()
     if ending == ".json":
-        save_map(path, block_map)
+        save_map(target, block_map)
     elif ending == ".vox":
-        save_vox(path, block_map, palette)
+        write_file(target, lambda partial: save_vox(partial, block_map, palette))
     elif ending in (".schem", ".schematic"):
-        save_schematic(path, block_map)
+        write_file(target, lambda partial: save_schematic(partial, block_map))
     else:
-        save_mesh(path, block_map, palette)
+        write_file(target, lambda partial: save_mesh(partial, block_map, palette))

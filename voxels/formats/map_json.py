@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scenes.formats.atomic import write_file
 from scenes.formats.json_files import read_json_value
 
 from ..block_map import BlockMap, make_map
@@ -172,9 +173,14 @@ def save_map(
     sequence: int = 1,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a map.json that `load_map` reads back to the same map without a repair."""
+    """Writes a map.json, in one step, that `load_map` reads back to the same map without a repair.
+
+    Raises:
+      OSError: when it cannot be written, naming it; what was there before stays.
+    """
     document = map_document(block_map, sequence=sequence, metadata=metadata)
-    pathlib.Path(path).write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+    text = json.dumps(document, separators=(",", ":"))
+    write_file(pathlib.Path(path), lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _position(block: Any, index: int) -> tuple[int, int, int]:
