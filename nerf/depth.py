@@ -4,12 +4,14 @@ Notation, all in the marching coordinate x of `spaces` (distance, in a bounded s
 depth of a ray, w_i the weight of sample i at x_i, [a_i, b_i] its interval, s = sigma.
 
     soft             (x̂ - D)^2             with x̂ = sum w_i x_i / sum w_i
-    free_space       sum of w_i over x_i < D - 3 s: what is seen in front of the surface
+    free_space       sum of w_i over b_i < D - 3 s: what is seen in front of the surface
     surface          |x̂ - D| + 0.1 var     with var = sum w_i (x_i - x̂)^2 / sum w_i
     termination_kl   - sum log(w_i + 1e-5) exp(-(x_i - D)^2 / 2 s^2) (b_i - a_i)
-    line_of_sight    sum over |x_i - D| <= 3 s of (w_i - [F(b_i) - F(a_i)])^2, F the normal
-                     distribution function around D, plus sum over x_i < D - 3 s of w_i^2
+    line_of_sight    sum over [a_i, b_i] that meet D +- 3 s of (w_i - [F(b_i) - F(a_i)])^2, F the
+                     normal distribution function around D, plus sum over b_i < D - 3 s of w_i^2
 
+A sample counts by its whole interval: one wider than 6 s may hold D and have its centre before
+D - 3 s, and its weight then is that of the surface.
 Rays whose depth is unknown cost nothing. With `is_guided` every ray gets the same number of
 samples: a share around its depth by `samplers.depth_guided`, the others in equal parts of what the
 occupancy grid leaves of the ray or, with `marching.num_coarse`, where the field absorbs light. Both
@@ -19,7 +21,8 @@ samples tile exactly what is occupied.
 Source: soft, free_space, surface: common practice, here centred, normalised and masked.
 termination_kl: Deng et al. 2022 (DS-NeRF), eq. 7. line_of_sight: Rematas et al. 2022 (Urban
 Radiance Fields), eqs. 7 to 9, with the integral of the normal density over a sample instead of its
-height, so that a weight is compared with a weight.
+height, so that a weight is compared with a weight. Both bounds by intervals instead of centres are
+ours.
 """
 
 import dataclasses
@@ -159,7 +162,8 @@ def loss(
             spread = weights * jnp.square(x - target - offset[ray])
             variance = _per_ray(spread, ray, num_rays) / opacity
             total = total + config.surface * (jnp.abs(offset) + 0.1 * variance)
-    is_before = x < target - 3.0 * config.sigma
+    half, reach = 0.5 * samples.width, 3.0 * config.sigma
+    is_before = x + half < target - reach
     if config.free_space:
         seen = _per_ray(jnp.where(is_before, weights, 0.0), ray, num_rays)
         total = total + config.free_space * seen
@@ -168,11 +172,10 @@ def loss(
         terms = -jnp.log(jnp.maximum(weights, 0.0) + 1e-5) * near
         total = total + config.termination_kl * _per_ray(terms, ray, num_rays)
     if config.line_of_sight:
-        half = 0.5 * samples.width
         mass = _normal_cdf((x + half - target) / config.sigma) - _normal_cdf(
             (x - half - target) / config.sigma
         )
-        is_near = jnp.abs(x - target) <= 3.0 * config.sigma
+        is_near = ~is_before & (x - half <= target + reach)
         terms = jnp.where(is_near, jnp.square(weights - mass), 0.0)
         terms = terms + jnp.where(is_before, jnp.square(weights), 0.0)
         total = total + config.line_of_sight * _per_ray(terms, ray, num_rays)

@@ -3,13 +3,28 @@
 A thin object over the pure functions of `samplers`: it holds the sampler's state and a key, so a
 loop of any framework can say
 
-    batches = RayBatches(scene.train, sampler="error_weighted", rays_per_batch=4096)
-    for batch in batches:
-        loss = weights * error(render(batch.origins, batch.directions), batch.colors)
-        batches.update_error_map(error)
+>>> import itertools
+>>> from scenes.loading import load_scene
+>>> scene = load_scene("synthetic:spheres", num_train=2, num_test=1, size=16)
+>>> batches = RayBatches(scene.train, sampler="error_weighted", rays_per_batch=64)
+>>> def render(origins, directions):  # stands for a field
+...     return 0.5 + 0.5 * directions
+>>> for batch in itertools.islice(batches, 3):
+...     colors = render(batch.origins, batch.directions)
+...     errors = jnp.mean(jnp.square(colors - batch.colors), axis=-1)
+...     loss = jnp.mean(batch.weights * errors)  # what the field's step lowers
+...     batches.update_error_map(errors)
 
-The arrays are JAX arrays on its default device. NumPy reads them with `np.asarray`, PyTorch with
-`torch.from_dlpack`; `update_error_map` takes arrays of any of the three.
+`state` and `restore` keep what it has learned over a restart, as NumPy arrays by name:
+
+>>> import tempfile
+>>> with tempfile.TemporaryFile() as file:
+...     np.savez(file, **batches.state())
+...     _ = file.seek(0)
+...     batches.restore(np.load(file))
+
+The batches' arrays are JAX arrays on its default device. NumPy reads them with `np.asarray`,
+PyTorch with `torch.from_dlpack`; `update_error_map` takes arrays of any of the three.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +33,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from samplers import pixels as sampler_pixels
 from samplers import registry
@@ -149,6 +164,54 @@ class RayBatches:
             valid=None if valid is None else _array(valid).astype(bool),
         )
         self._state = self._learn(self._state, batch.draw, feedback)
+
+    def state(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """What the next batches depend on: the sampler's state, the key and the count, by name.
+
+        Take it after a batch's errors were told: which batch was the latest is not part of it.
+        """
+        kept = {"key": jax.random.key_data(self._key), "count": np.int64(self._count)}
+        return {name: np.asarray(leaf) for name, leaf in kept.items()} | {
+            name: np.asarray(leaf) for name, leaf in self._named_leaves()
+        }
+
+    def restore(self, tree: Mapping[str, Any]) -> None:
+        """Goes on where `state` was taken, batch for batch and bit for bit.
+
+        Args:
+          tree: of `state`, from batches of the same images, sampler, options and size; the seed
+            is the tree's.
+        Raises:
+          ValueError: naming the leaf, where one is missing, unknown, or of another shape or type;
+            nothing is changed then.
+        """
+        expected = self.state()
+        if differing := sorted(set(expected) ^ set(tree)):
+            where = "is missing" if differing[0] in expected else "is unknown"
+            raise ValueError(
+                f"state {differing[0]} {where}: it is of another sampler; here are "
+                + ", ".join(expected)
+            )
+        found = {name: np.asarray(tree[name]) for name in expected}
+        for name, leaf in expected.items():
+            got = found[name]
+            if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
+                raise ValueError(
+                    f"state {name} must be {leaf.dtype} of shape {leaf.shape}, got {got.dtype} of "
+                    f"shape {got.shape}"
+                )
+        if found["count"] < 0:
+            raise ValueError(f"state count must not be negative, got {found['count']}")
+        # copies: the caller's arrays stay the caller's
+        leaves = [jnp.array(found[name]) for name, _ in self._named_leaves()]
+        self._state = jax.tree.unflatten(jax.tree.structure(self._state), leaves)
+        self._key = jax.random.wrap_key_data(jnp.array(found["key"]))
+        self._count = int(found["count"])
+        self._last = None
+
+    def _named_leaves(self) -> list[tuple[str, Array]]:
+        leaves, _ = jax.tree_util.tree_flatten_with_path(self._state)
+        return [("sampler" + jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
     def error_map(self) -> Float[np.ndarray, "views rows cols"]:
         """How much likelier than on average each pixel is to be drawn; mean 1.

@@ -1,19 +1,41 @@
 """Camera paths: an orbit around what the cameras look at, and paths from a file."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from scenes.cameras import Cameras, make_cameras
-from scenes.formats.json_files import read_json_value
+from scenes.formats.json_files import Fields, read_json_value
 from scenes.normalisation import to_scene
 from scenes.posed_images import PosedImages, validate_poses
 from scenes.rotations import look_at
 
 _SWAY = 0.35
+RATES = (0.01, 1000.0)
+"""Frames per second, the fewest and the most."""
+_LARGEST_SIDE = 65535
+_ANGLES = (0.1, 179.0)
 _LARGEST_GAP = np.radians(120.0)
 """Angle around the scene without a camera from which on an orbit turns back."""
+
+
+class CameraPath(NamedTuple):
+    """Cameras to render one after the other.
+
+    Attributes:
+      cameras: in scene coordinates, for pictures of rows x cols pixels.
+      rows, cols: size of the pictures the path asks for.
+      fps: frames per second it asks for; None leaves them open.
+      is_nerfstudio: it is from a file of nerfstudio's.
+    """
+
+    cameras: Cameras
+    rows: int
+    cols: int
+    fps: float | None = None
+    is_nerfstudio: bool = False
 
 
 def orbit(posed: PosedImages, *, num_frames: int, turns: float = 1.0) -> Cameras:
@@ -96,8 +118,13 @@ def with_intrinsics(posed: PosedImages, poses: Float[np.ndarray, "views 4 4"]) -
 
 def read_path(
     path: Path, posed: PosedImages, world_from_scene: Float[np.ndarray, "4 4"]
-) -> Cameras:
-    """Reads {"frames": [{"transform_matrix": 4x4 camera-to-world, OpenGL axes}, ...]}.
+) -> CameraPath:
+    """Reads a path of our own or of nerfstudio's.
+
+    Ours is {"frames": [{"transform_matrix": 4x4 camera to world, OpenGL axes}, ...]}, with the
+    size and the lens of the training images; "fps" may stand beside it. Nerfstudio's has
+    "camera_path": [{"camera_to_world": 16 numbers row by row, OpenGL axes, "fov": vertical,
+    degrees}, ...], "render_height", "render_width", "fps" and "seconds".
 
     Args:
       world_from_scene: the file's coordinates are those of the scene's own files, as the exports'
@@ -108,20 +135,107 @@ def read_path(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such camera path")
     values = read_json_value(path)
+    if isinstance(values, dict) and "camera_path" in values:
+        return _read_nerfstudio(Fields(path, values), posed, world_from_scene)
     frames = values.get("frames") if isinstance(values, dict) else None
     if not isinstance(frames, list) or not frames:
         raise ValueError(f"{path}: frames must be a list of at least one camera")
-    poses = []
-    for index, frame in enumerate(frames):
-        field = f"frames[{index}].transform_matrix"
-        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
-        try:
-            pose = np.asarray(matrix, np.float64)
-        except (TypeError, ValueError, OverflowError):
-            pose = np.zeros(())
-        if pose.shape != (4, 4):
-            raise ValueError(f"{path}: {field} must be a 4 x 4 matrix")
-        poses.append(pose)
-    fields = tuple(f"frames[{index}].transform_matrix" for index in range(len(poses)))
+    matrices = [
+        frame.get("transform_matrix") if isinstance(frame, dict) else None for frame in frames
+    ]
+    fields = tuple(f"frames[{index}].transform_matrix" for index in range(len(frames)))
+    poses = [
+        _matrix(path, field, matrix, (4, 4)) for field, matrix in zip(fields, matrices, strict=True)
+    ]
     validate_poses(np.stack(poses), fields, str(path))
-    return with_intrinsics(posed, to_scene(world_from_scene, np.stack(poses)))
+    return CameraPath(
+        with_intrinsics(posed, to_scene(world_from_scene, np.stack(poses))),
+        rows=posed.rows,
+        cols=posed.cols,
+        fps=_rate(Fields(path, values), len(poses)),
+    )
+
+
+def _read_nerfstudio(
+    root: Fields, posed: PosedImages, world_from_scene: Float[np.ndarray, "4 4"]
+) -> CameraPath:
+    """Square pixels, the principal point in the middle, as nerfstudio renders its paths."""
+    kind = root.text("camera_type") if "camera_type" in root else "perspective"
+    if kind.lower() != "perspective":
+        raise ValueError(
+            f"{root.where('camera_type')}: cameras of type {kind} are not supported, only "
+            "perspective ones"
+        )
+    entries = root.objects("camera_path")
+    fields = tuple(f"{entry.prefix}camera_to_world" for entry in entries)
+    poses = np.stack(
+        [
+            _matrix(root.file, field, entry.values.get("camera_to_world"), (16,)).reshape(4, 4)
+            for field, entry in zip(fields, entries, strict=True)
+        ]
+    )
+    validate_poses(poses, fields, str(root.file))
+    rows = _side(root, "render_height", posed.rows)
+    aspect = entries[0].positive("aspect", posed.cols / posed.rows)
+    cols = _side(root, "render_width", max(1, round(rows * min(aspect, _LARGEST_SIDE))))
+    slopes = np.array([np.tan(0.5 * np.radians(_field_of_view(root, entry))) for entry in entries])
+    return CameraPath(
+        make_cameras(
+            to_scene(world_from_scene, poses),
+            np.repeat(0.5 * rows / slopes[:, None], 2, axis=1),
+            np.array([0.5 * cols, 0.5 * rows]),
+        ),
+        rows=rows,
+        cols=cols,
+        fps=_rate(root, len(entries)),
+        is_nerfstudio=True,
+    )
+
+
+def _matrix(path: Path, field: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        matrix = np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        matrix = np.zeros(())
+    if matrix.shape != shape:
+        wanted = "a 4 x 4 matrix" if len(shape) == 2 else "16 numbers, a matrix row by row"
+        raise ValueError(f"{path}: {field} must be {wanted}")
+    return matrix
+
+
+def _side(root: Fields, name: str, default: int) -> int:
+    value = root.positive(name, default)
+    if value != round(value) or value > _LARGEST_SIDE:
+        raise ValueError(
+            f"{root.where(name)} must be a whole number up to {_LARGEST_SIDE}, got {value:g}"
+        )
+    return int(value)
+
+
+def _field_of_view(root: Fields, entry: Fields) -> float:
+    """Vertical, in degrees."""
+    holder, name = (entry, "fov") if "fov" in entry else (root, "default_fov")
+    if name not in holder:
+        raise ValueError(f"{entry.where('fov')} is missing; a number of degrees is needed")
+    angle = holder.positive(name)
+    if not _ANGLES[0] <= angle <= _ANGLES[1]:
+        raise ValueError(
+            f"{holder.where(name)} must be in [{_ANGLES[0]:g}, {_ANGLES[1]:g}] degrees, "
+            f"got {angle:g}"
+        )
+    return angle
+
+
+def _rate(root: Fields, num_frames: int) -> float | None:
+    """Frames per second, given or by the path's duration."""
+    if "fps" not in root and "seconds" not in root:
+        return None
+    name = "fps" if "fps" in root else "seconds"
+    value = root.positive(name)
+    rate = value if name == "fps" else num_frames / value
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(
+            f"{root.where(name)} must give {RATES[0]:g} to {RATES[1]:g} frames a second, "
+            f"got {rate:g}"
+        )
+    return rate

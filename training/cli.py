@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a check found something (doctor), 2 wrong input or a faile
 interrupted.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -23,6 +24,14 @@ _INTRO = """Training should spend its effort where the error is.
 
 EXPECTED_ERRORS = (ValueError, OSError, MemoryError, RuntimeError, ModuleNotFoundError)
 """Bad input and failed runs; anything else is a fault of the program and shows its trace."""
+
+
+_MEMORY_WORDS = ("resource_exhausted", "out of memory", "out_of_memory")
+_MEMORY_ADVICE = (
+    "Less memory is needed by nerf with fewer --rays, a smaller --set marching.budget= or "
+    "loop.rays_per_chunk=, or a larger --downscale; by motion with fewer --envs; by voxels with a "
+    "smaller --size"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,12 +130,24 @@ def _print_help(entries: Sequence[commands.Entry] = commands.ENTRIES) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, with the file it is about, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror}"
+    """What an error says, with the file it is about, in one line.
+
+    Where memory ran out it ends in the settings that need less.
+    """
     text = str(error).strip() or type(error).__name__
-    return " ".join(text.split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(text.split())
+    if _is_out_of_memory(error, text) and _MEMORY_ADVICE not in text:
+        text = f"{text.rstrip('.')}. {_MEMORY_ADVICE}"
+    return text
+
+
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
+    """XLA says so in words; the system and NumPy have kinds of their own."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(word in text.lower() for word in _MEMORY_WORDS)
 
 
 def _print_error(message: str, *, hint: str = "") -> None:

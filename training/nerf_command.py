@@ -40,8 +40,8 @@ class NerfCommand:
   hardlight nerf --resume runs/lego-error_map"""
 
     data: OptionalStr = None
-    """Folder of posed images (Blender, nerfstudio, LLFF, COLMAP, RGB-D or KLEVR layout), or
-    synthetic:NAME."""
+    """Folder of posed images (Blender, nerfstudio, LLFF, COLMAP, RGB-D or KLEVR layout), its
+    transforms.json, or synthetic:NAME."""
     sampler: OptionalStr = None
     """Which rays to learn from: error_map (default), uniform, spatial, ..."""
     sampler_option: Assignments = ()
@@ -49,6 +49,9 @@ class NerfCommand:
     depth: DepthChoice = None
     """What known depth is used for: nothing (plain, default), a loss (soft), where samples go and
     losses about the surface (hard), or both (hybrid). A COLMAP model's points count as depth."""
+    depth_scale: OptionalFloat = None
+    """Metres (the unit of the poses) per stored unit of the depth maps, e.g. 0.0002 for TUM's
+    1/5000. Default: what the files say, else a millimetre for integers and 1 for floats."""
     steps: OptionalInt = None
     """Training steps; also the length of the learning-rate schedule. Default: the preset's."""
     seconds: OptionalFloat = None
@@ -61,7 +64,7 @@ class NerfCommand:
     background: BackgroundChoice = None
     """Behind transparent pixels in training. Default random; evaluation then uses the scene's."""
     holdout: OptionalInt = None
-    """Every so many views is held out, where the folder lists no split. Default 8."""
+    """Every so many views of a folder is held out, where it lists no split. Default 8."""
     downscale: OptionalFloat = None
     """Divide the images' sides by this."""
     size: OptionalInt = None
@@ -92,6 +95,7 @@ class NerfCommand:
             nerf_job.resume(self.resume, asked=self, mesh=mesh)
         else:
             with processes.together():
+                nerf_options.check_scene_flags(self)
                 scene = nerf_options.load(self)
                 job = nerf_options.build(self, scene.train.kind)
             nerf_job.start(job, out=self.out, scene=scene, mesh=mesh)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from nerf.train_step import NerfConfig
 
+from .config_json import BEFORE
+
 OptionValue = bool | int | float | str | None
 
 
@@ -26,6 +28,9 @@ class SceneConfig:
     """Every so many views is for testing, where a folder lists no split."""
     with_depth: bool = False
     """Also read depth that was not measured: the points of a COLMAP model."""
+    depth_scale: float | None = dataclasses.field(default=None, metadata={BEFORE: None})
+    """Length of one stored unit of the depth maps, in the unit of the poses (metres); None takes
+    what the files say, else a millimetre for integers and 1 for floats."""
     num_train: int = 40
     num_test: int = 8
     size: int = 100
@@ -35,6 +40,8 @@ class SceneConfig:
         """Refuses sizes that no reader takes."""
         if self.downscale is not None and not self.downscale >= 1.0:
             raise ValueError(f"downscale must be at least 1, got {self.downscale}")
+        if self.depth_scale is not None and not self.depth_scale > 0:
+            raise ValueError(f"depth_scale must be positive, got {self.depth_scale}")
         if self.longest_side < 1:
             raise ValueError(f"longest_side must be at least 1, got {self.longest_side}")
         if self.holdout < 2:

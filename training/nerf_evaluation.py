@@ -16,6 +16,7 @@ from nerf import images
 from nerf.images import FieldSnapshot, RenderedImage, RenderImage
 from scenes import metrics
 from scenes.cameras import Cameras
+from scenes.posed_images import world_scale
 
 from .nerf_setup import Setup, bounds
 
@@ -37,7 +38,11 @@ class ViewResult(NamedTuple):
     ssim: float | None
     """None for pictures smaller than SSIM's window."""
     depth_rmse: float | None
-    """In scene units; None where the true depth is unknown."""
+    """Over all pixels whose depth is known, in the unit of the data; None where none is."""
+    depth_relative: float | None
+    """Mean of their error over their true depth."""
+    depth_within_quarter: float | None
+    """Share of them whose depth is right within a factor of 1.25."""
     squared_errors: Float32[np.ndarray, " pixels"]
     """Of the pixels that count, averaged over colours."""
 
@@ -47,6 +52,7 @@ class Evaluator:
 
     def __init__(self, setup: Setup):
         self._posed = setup.scene.test
+        self._world_scale = world_scale(setup.scene)
         self._bounds = bounds(self._posed)
         self._background = setup.background
         self.render: RenderImage = images.make_image_renderer(
@@ -82,6 +88,7 @@ class Evaluator:
             rendered = self._render(snapshot, view, 1)
             target, mask = self._truth(view, 1)
             is_large = min(target.shape[:2]) >= _SSIM_WINDOW
+            depth = self._depth_errors(rendered, view, mask)
             yield ViewResult(
                 name=self._posed.names[view],
                 rendered=rendered,
@@ -90,7 +97,9 @@ class Evaluator:
                 psnr=_psnr(rendered.color, target, mask),
                 psnr_color_fitted=_psnr(fit_colors(rendered.color, target, mask), target, mask),
                 ssim=float(metrics.ssim(rendered.color, target, mask)) if is_large else None,
-                depth_rmse=self._depth_rmse(rendered, view, mask),
+                depth_rmse=None if depth is None else float(depth.rmse) * self._world_scale,
+                depth_relative=None if depth is None else float(depth.absolute_relative),
+                depth_within_quarter=None if depth is None else float(depth.within_quarter),
                 squared_errors=_squared(rendered.color, target, mask).mean(-1, dtype=np.float32),
             )
 
@@ -109,18 +118,18 @@ class Evaluator:
         mask = None if masks is None else masks[view, lattice, lattice]
         return over(image, self._background), mask
 
-    def _depth_rmse(
+    def _depth_errors(
         self, rendered: RenderedImage, view: int, mask: Bool[np.ndarray, "rows cols"] | None
-    ) -> float | None:
+    ) -> metrics.DepthErrors | None:
+        """Compares all known depth, where nothing is rendered too: a hole is an error."""
         if self._posed.depth is None:
             return None
         truth = self._posed.depth[view]
-        known = np.isfinite(truth) & (rendered.opacity > 0.5)
         if mask is not None:
-            known &= mask
-        if not known.any():
+            truth = np.where(mask, truth, np.nan)
+        if not np.isfinite(truth).any():
             return None
-        return float(np.sqrt(np.mean(np.square(rendered.depth - truth), where=known)))
+        return metrics.depth_errors(rendered.depth, truth)
 
 
 def lattice_cameras(cameras: Cameras, stride: int) -> Cameras:

@@ -27,8 +27,27 @@ def scene_config(command: NerfCommand) -> SceneConfig:
         holdout=command.holdout,
         size=command.size,
         with_depth=True if wants_depth(command) else None,
+        depth_scale=command.depth_scale,
         **{"num_train" if command.data.startswith(SYNTHETIC) else "train_views": command.views},
     )
+
+
+def check_scene_flags(command: NerfCommand) -> None:
+    """Refuses flags that the scene would not read.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    assert command.data is not None
+    is_synthetic = command.data.startswith(SYNTHETIC)
+    if is_synthetic and command.holdout is not None:
+        raise ValueError(
+            f"--holdout is for folders; {command.data} renders its held-out views apart"
+        )
+    if not is_synthetic and command.size is not None:
+        raise ValueError(
+            f"--size is for synthetic scenes; {command.data} has its own, --downscale divides it"
+        )
 
 
 def wants_depth(command: NerfCommand) -> bool:
@@ -122,6 +141,7 @@ def refuse_changes(command: NerfCommand, job: NerfJob, source: str) -> None:
         "--seed": (command.seed, job.seed),
         "--background": (command.background, job.train.background),
         "--downscale": (command.downscale, job.scene.downscale),
+        "--depth-scale": (command.depth_scale, job.scene.depth_scale),
         "--holdout": (command.holdout, job.scene.holdout),
         "--size": (command.size, job.scene.size),
         "--views": (

@@ -118,6 +118,10 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if "seen" in draws:
         rows.append(("training pixels drawn at least once", f"{draws['seen']:.0%}"))
     if "depth_rmse" in final:
-        rows.append(("depth error (RMSE, scene units)", f"{final['depth_rmse']:.4f}"))
+        rows += [
+            ("depth error (RMSE, in the unit of the data)", f"{final['depth_rmse']:.4g}"),
+            ("depth error over depth", f"{final['depth_relative']:.1%}"),
+            ("depth right within a factor of 1.25", f"{final['depth_within_quarter']:.0%}"),
+        ]
     rows += [(name, version) for name, version in summary["versions"].items()]
     return rows

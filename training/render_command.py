@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from . import runtime
+from .flag_types import OptionalFloat
 
 OptionalNumber = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalText = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
@@ -29,12 +30,16 @@ class RenderCommand:
     shows: Literal["color", "depth"] = "color"
     """What the pictures show; depth has one scale for all of them."""
     path: OptionalText = None
-    """JSON file with {"frames": [{"transform_matrix": 4x4 camera to world, OpenGL axes}, ...]}, in
-    the coordinates of the scene's own files, as those of exports are."""
+    """JSON file with {"frames": [{"transform_matrix": 4x4 camera to world, OpenGL axes}, ...]}, or
+    a camera path of nerfstudio's ({"camera_path": [...], ...}), in the coordinates of the scene's
+    own files, as those of exports are."""
     size: OptionalNumber = None
-    """Longer side of the pictures in pixels. Default: that of the training images."""
+    """Longer side of the pictures in pixels. Default: that of the training images, or what
+    nerfstudio's path asks for."""
     frames: int = 60
     """Frames of the orbit."""
+    fps: OptionalFloat = None
+    """Frames per second of a video. Default: what the camera path asks for, else 24."""
     out: OptionalText = None
     """Folder for the results. Default: RUN/images."""
 
@@ -46,7 +51,11 @@ class RenderCommand:
             raise ValueError(
                 f"--frames and --size must be at least 1, got {self.frames}, {self.size}"
             )
-        runtime.prepare()
+        if self.fps is not None and self.what == "views":
+            raise ValueError("--fps is of videos, and --what views writes pictures")
+        if self.fps is not None and not 0.01 <= self.fps <= 1000:
+            raise ValueError(f"--fps must be in [0.01, 1000], got {self.fps:g}")
+        runtime.prepare(is_guest=True)
         from . import run_rendering
 
         for path in run_rendering.render(
@@ -56,6 +65,7 @@ class RenderCommand:
             path=None if self.path is None else Path(self.path),
             size=self.size,
             num_frames=self.frames,
+            fps=self.fps,
             out=None if self.out is None else Path(self.out),
         ):
             print(path)

@@ -9,10 +9,11 @@ from jaxtyping import Float, UInt8
 from rich.progress import track
 
 from nerf import images
-from scenes.cameras import Cameras, scale_pixels
+from scenes.cameras import scale_pixels
 from scenes.posed_images import PosedImages
 
 from . import camera_paths, loaded_run, pictures, run_folder, video
+from .camera_paths import CameraPath
 from .loaded_run import LoadedRun
 from .nerf_setup import bounds
 
@@ -25,10 +26,14 @@ def render(
     path: Path | None = None,
     size: int | None = None,
     num_frames: int = 60,
+    fps: float | None = None,
     out: Path | None = None,
 ) -> Iterator[Path]:
     """Renders and writes; yields each file written.
 
+    Args:
+      size: longer side of the pictures; None takes that of the images, or of the camera path.
+      fps: of a video; None takes the camera path's, else 24.
     Raises:
       FileNotFoundError, ValueError, OSError: when the run, the camera path or the output folder
         is not usable; before anything is rendered.
@@ -39,15 +44,20 @@ def render(
     loaded = loaded_run.load(run)
     scene = loaded.setup.scene
     posed = scene.test if what == "views" else scene.train
-    if what == "views":
-        cameras = posed.cameras
-    elif what == "orbit":
-        cameras = camera_paths.orbit(posed, num_frames=num_frames)
-    else:
+    if what == "path":
         assert path is not None
-        cameras = camera_paths.read_path(path, posed, np.asarray(scene.world_from_scene))
-    frames = _frames(loaded, cameras, posed, size, shows)
-    total = len(np.asarray(cameras.focal))
+        taken = camera_paths.read_path(path, posed, np.asarray(scene.world_from_scene))
+    else:
+        is_orbit = what == "orbit"
+        cameras = camera_paths.orbit(posed, num_frames=num_frames) if is_orbit else posed.cameras
+        taken = CameraPath(cameras, posed.rows, posed.cols)
+    if taken.is_nerfstudio:
+        print(
+            f"note: {path} is taken in the coordinates of the scene's own files; nerfstudio's "
+            "viewer writes its own, see docs/nerf.md"
+        )
+    frames = _frames(loaded, taken, posed, size, shows)
+    total = len(np.asarray(taken.cameras.focal))
     frames = track(frames, total=total, description=f"rendering {total} pictures", transient=True)
     suffix = "" if shows == "color" else f"-{shows}"
     if what == "views":
@@ -56,18 +66,18 @@ def render(
             pictures.write_png(file, frame)
             yield file
     else:
-        yield video.write_video(out / f"{what}{suffix}", frames, fps=24)
+        yield video.write_video(out / f"{what}{suffix}", frames, fps=fps or taken.fps or 24.0)
 
 
 def _frames(
     loaded: LoadedRun,
-    cameras: Cameras,
+    taken: CameraPath,
     posed: PosedImages,
     size: int | None,
     shows: Literal["color", "depth"],
 ) -> Iterator[UInt8[np.ndarray, "rows cols 3"]]:
-    rows, cols = fitted_size(posed.rows, posed.cols, size)
-    cameras = scale_pixels(cameras, np.array([cols / posed.cols, rows / posed.rows]))
+    rows, cols = fitted_size(taken.rows, taken.cols, size)
+    cameras = scale_pixels(taken.cameras, np.array([cols / taken.cols, rows / taken.rows]))
     views = images.render_views(
         loaded.evaluator.render,
         loaded.snapshot,

@@ -3,6 +3,7 @@
 What makes a difference that users notice:
 
 * a persistent compile cache, so that the second start of a run takes seconds;
+* beside a training run, a share of the GPU's memory instead of most of it;
 * several processes as one run, where flags or the environment say so (see `processes`);
 * on Linux with glibc, an allocator that keeps its memory. XLA on a CPU allocates its temporaries
   anew in every step; by default glibc hands blocks of that size back to the system each time and
@@ -17,8 +18,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from scenes.cores import cores
+
 from . import processes
 
+PREALLOCATE_VARIABLE = "XLA_PYTHON_CLIENT_PREALLOCATE"
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 ATOMICS_FLAG = "--xla_backend_extra_options=-nvptx-allow-ftz-atomics"
 SLOW_SCATTER_VERSIONS = ("0.10.2", "0.11.0")
@@ -51,19 +55,28 @@ class Runtime:
 _prepared: Runtime | None = None
 
 
-def prepare(*, fast_atomics: bool = False, joining: processes.Joining | None = None) -> Runtime:
+def prepare(
+    *,
+    fast_atomics: bool = False,
+    joining: processes.Joining | None = None,
+    is_guest: bool = False,
+) -> Runtime:
     """Sets up the process once; later calls return what the first did.
 
     Args:
       fast_atomics: give XLA the flag that restores native float32 atomics on CUDA with the
         jaxlib versions of `SLOW_SCATTER_VERSIONS`. Works only before JAX has found its devices.
       joining: processes to join; None: this one is alone.
+      is_guest: take a GPU's memory as it is needed, for a process that may run beside a training
+        on it, unless the environment says otherwise; JAX else takes three quarters at its start.
     Raises:
       RuntimeError: when the other processes are not found.
     """
     global _prepared
     if _prepared is None:
         notes: list[str] = []
+        if is_guest:
+            os.environ.setdefault(PREALLOCATE_VARIABLE, "false")
         if fast_atomics:
             add_xla_flag(ATOMICS_FLAG)
         if joining is not None:
@@ -162,7 +175,6 @@ def _use_compile_cache(notes: list[str]) -> Path | None:
 
 
 def _cpu_name() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -170,4 +182,4 @@ def _cpu_name() -> str:
         model = named[0].strip() if named else model
     except OSError:
         pass
-    return f"CPU, {cores} cores ({model})"
+    return f"CPU, {len(cores())} cores ({model})"

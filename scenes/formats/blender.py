@@ -2,6 +2,8 @@
 
 The field's own conventions: one horizontal field of view `camera_angle_x` for all views, OpenGL
 poses, image paths without extension, near 2, far 6, everything inside a cube of half edge 1.5.
+Exporters (BlenderNeRF, instant-ngp's tools) write more: the fields of `transforms.json`, for all
+frames or in each, which are read as there.
 Source: Mildenhall et al. 2020 (NeRF), synthetic data.
 """
 
@@ -11,15 +13,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from ..cameras import make_cameras
 from ..posed_images import PosedImages, SplitImages, validate_poses, validate_splits
-from .intrinsics import Intrinsics, check_intrinsics
+from .capture import Capture, read_views, unit_notes, with_depth_scale
+from .intrinsics import check_image_size
 from .json_files import Fields, read_json
-from .pictures import EXTENSIONS, image_size, in_threads, read_images, read_plane, resize_nearest
-from .transforms_json import find_image
+from .pictures import EXTENSIONS, image_size, in_threads, read_plane, resize_nearest
+from .transforms_json import depth_unit, find_image, view_of
 
+SPLIT_FILES = tuple(f"transforms_{split}.json" for split in ("train", "val", "test"))
 NEAR, FAR = 2.0, 6.0
 HALF_EDGE = 1.5
+_FOCAL_FIELDS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
 _DEPTH_RANGE = 8.0  # the published test depths store 8 (1 - v / 255) units along the ray
 
 
@@ -29,7 +33,11 @@ def is_blender(folder: Path) -> bool:
 
 
 def load_blender(
-    folder: Path, *, downscale: int | float = 1.0, with_depth: bool = False
+    folder: Path,
+    *,
+    downscale: int | float = 1.0,
+    with_depth: bool = False,
+    depth_scale: float | None = None,
 ) -> SplitImages:
     """Loads a Blender synthetic scene.
 
@@ -38,65 +46,79 @@ def load_blender(
 
     Args:
       downscale: divides the images' sides.
-      with_depth: also read the test views' 8-bit depth pictures (`*_depth_*.png`).
+      with_depth: also read the test views' 8-bit depth pictures (`*_depth_*.png`), where no depth
+        maps are listed.
+      depth_scale: length of one stored unit of the listed depth maps; None takes the file's.
     Raises:
       FileNotFoundError: naming the file and frame, for missing files.
       ValueError: naming the file and field, for anything malformed.
     """
-    notes = []
-    train = _load_split(folder, "train", downscale, with_depth)
-    has_val = (folder / "transforms_val.json").is_file()
-    val = _load_split(folder, "val", downscale, with_depth) if has_val else None
-    if (folder / "transforms_test.json").is_file():
-        test = _load_split(folder, "test", downscale, with_depth)
-    elif val is not None:
-        test = val
-        notes.append("transforms_test.json is missing: the val views stand in for the test views")
-    else:
+    found = ["train", *(name for name in ("val", "test") if _file(folder, name).is_file())]
+    if found == ["train"]:
         raise FileNotFoundError(
-            f"{folder / 'transforms_test.json'}: file not found, and no transforms_val.json either"
+            f"{_file(folder, 'test')}: file not found, and no transforms_val.json either"
         )
+    captures = with_depth_scale([_read_split(folder, name) for name in found], depth_scale)
+    splits = {
+        name: _load_split(capture, downscale, with_depth)
+        for name, capture in zip(found, captures, strict=True)
+    }
+    notes = [note for capture in captures for note in unit_notes(capture)]
+    if "test" not in splits:
+        splits["test"] = splits["val"]
+        notes.append("transforms_test.json is missing: the val views stand in for the test views")
     return validate_splits(
-        SplitImages(train=train, test=test, val=val, name=folder.name, notes=tuple(notes))
+        SplitImages(
+            train=splits["train"],
+            test=splits["test"],
+            val=splits.get("val"),
+            name=folder.name,
+            notes=tuple(dict.fromkeys(notes)),
+        )
     )
 
 
-def _load_split(folder: Path, split: str, downscale: int | float, with_depth: bool) -> PosedImages:
-    file = folder / f"transforms_{split}.json"
+def _file(folder: Path, split: str) -> Path:
+    return folder / f"transforms_{split}.json"
+
+
+def _read_split(folder: Path, split: str) -> Capture:
+    """Reads the file of a split; the names of its views are the paths of their images."""
+    file = _file(folder, split)
     root = read_json(file)
     frames = root.objects("frames")
     poses = np.stack([frame.matrix("transform_matrix") for frame in frames])
     validate_poses(poses, tuple(f"{frame.prefix}transform_matrix" for frame in frames), str(file))
     paths = [_image_path(folder, frame) for frame in frames]
-    images = read_images(paths, downscale=downscale, source=file.name)
-    rows, cols = images.shape[1:3]
-    full_cols, full_rows = image_size(paths[0])
-    focal, principal = _intrinsics(root, full_rows, full_cols)
-    factor = np.array([cols / full_cols, rows / full_rows])
-    depth = _read_depth(paths, rows, cols) if with_depth else None
-    return PosedImages(
-        images=images,
-        cameras=make_cameras(poses, focal * factor, principal * factor),
-        names=tuple(Path(os.path.relpath(path, folder)).as_posix() for path in paths),
+    size = image_size(paths[0])
+    views = []
+    for frame, path in zip(frames, paths, strict=True):
+        if not any(name in holder for name in _FOCAL_FIELDS for holder in (frame, root)):
+            root.number("camera_angle_x")  # says that it is missing
+        view = view_of(folder, root, frame, path, size)
+        check_image_size(view.intrinsics, size, f"{file}: {frame.prefix}w")
+        views.append(view._replace(name=Path(os.path.relpath(path, folder)).as_posix()))
+    return Capture(
+        name=folder.name,
+        source=file,
+        views=tuple(views),
+        depth_scale=depth_unit(root),
+        is_distance=root.flag("is_euclidean_depth"),
+    )
+
+
+def _load_split(capture: Capture, downscale: int | float, with_depth: bool) -> PosedImages:
+    poses = np.stack([view.camera_to_world for view in capture.views])
+    posed = read_views(capture, capture.views, poses, downscale)
+    depth = posed.depth
+    if depth is None and with_depth:
+        depth = _depth_pictures([view.path for view in capture.views], posed.rows, posed.cols)
+    return posed._replace(
         near=NEAR,
         far=FAR,
         aabb=np.array([[-HALF_EDGE] * 3, [HALF_EDGE] * 3], np.float32),
         depth=depth,
     )
-
-
-def _intrinsics(
-    root: Fields, rows: int, cols: int
-) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
-    """Focal lengths and principal point for images of full size."""
-    angle = root.positive("camera_angle_x")
-    if angle >= np.pi:
-        raise ValueError(f"{root.where('camera_angle_x')} must be below pi radians, got {angle:g}")
-    focal = 0.5 * cols / np.tan(0.5 * angle)
-    size = np.array([cols, rows], np.float64)
-    found = Intrinsics(np.full(2, focal), 0.5 * size, np.zeros(8), size)
-    check_intrinsics(found, root.where("camera_angle_x"))
-    return found.focal, found.principal
 
 
 def _image_path(folder: Path, frame: Fields) -> Path:
@@ -110,7 +132,7 @@ def _image_path(folder: Path, frame: Fields) -> Path:
     )
 
 
-def _read_depth(
+def _depth_pictures(
     paths: list[Path], rows: int, cols: int
 ) -> Float[np.ndarray, "views rows cols"] | None:
     """Distances along the ray from the depth pictures beside the images; None if there are none."""

@@ -4,7 +4,7 @@ A reader finds files, poses and intrinsics and says so in a `Capture`; `finish` 
 splits them, reads pixels, depth and masks, chooses coordinates (`normalisation`) and checks it all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,13 @@ from ..normalisation import (
 )
 from ..posed_images import PosedImages, SplitImages, validate_poses, validate_splits
 from ..rotations import nearest_rotation, rigid
-from .depth_maps import distance_from_planar, ray_lengths, read_depth, read_mask
+from .depth_maps import (
+    distance_from_planar,
+    holds_integers,
+    ray_lengths,
+    read_depth,
+    read_mask,
+)
 from .intrinsics import Intrinsics, check_image_size
 from .pictures import check_downscale, image_size, in_threads, read_images
 from .splits import DEFAULT_HOLDOUT, split_views
@@ -32,6 +38,7 @@ from .splits import DEFAULT_HOLDOUT, split_views
 AUTOMATIC_SIDE = 1600
 _NEAR_SHARE, _FAR_SHARE = 0.001, 0.999
 _MAX_POINTS = 200_000
+_SCALES = (1e-9, 1e9)
 
 
 class Sparse(NamedTuple):
@@ -95,6 +102,36 @@ class Capture(NamedTuple):
     background: Background | None = None
     shrunk: float = 1.0
     notes: tuple[str, ...] = ()
+
+
+def with_depth_scale(captures: Sequence[Capture], scale: float | None) -> list[Capture]:
+    """Gives the depth maps of one scene the unit that the user knows; None leaves theirs.
+
+    Args:
+      captures: parts of the scene; one of them must have depth maps.
+      scale: length of one stored unit, in the unit of the poses.
+    Raises:
+      ValueError: for a scale no depth has, or where no view has a depth map.
+    """
+    if scale is None:
+        return list(captures)
+    if not _SCALES[0] <= scale <= _SCALES[1]:
+        raise ValueError(f"depth_scale must be in [{_SCALES[0]:g}, {_SCALES[1]:g}], got {scale:g}")
+    if not any(view.depth_path for capture in captures for view in capture.views):
+        raise ValueError(
+            f"{captures[0].source}: depth_scale {scale:g} is for depth maps, and this scene has "
+            "none"
+        )
+    return [capture._replace(depth_scale=scale) for capture in captures]
+
+
+def unit_notes(capture: Capture) -> list[str]:
+    """Says which unit is assumed for depth maps of integers, where nothing gives it."""
+    paths = [view.depth_path for view in capture.views if view.depth_path is not None]
+    one_of_a_kind = {path.suffix: path for path in paths}.values()
+    if capture.depth_scale is None and any(holds_integers(path) for path in one_of_a_kind):
+        return ["depth has no unit: integers are taken as millimetres; depth_scale sets another"]
+    return []
 
 
 def finish(
@@ -176,13 +213,12 @@ def _finish(
         if indices
     }
     parts = {
-        name: _read_part(capture, views, poses, indices, downscale, with_depth)
+        name: read_views(
+            capture, [views[index] for index in indices], poses[indices], downscale, with_depth
+        )
         for name, indices in members.items()
     }
-    if any(part.depth is not None for part in parts.values()) and capture.depth_scale is None:
-        kinds = {view.depth_path.suffix for view in views if view.depth_path is not None}
-        if kinds == {".png"}:
-            notes.append("depth has no unit: integers are taken as millimetres")
+    notes += unit_notes(capture)
     evidence = _evidence(capture, views, poses, parts, members)
     frame = frame_of(poses, evidence, _tangents(parts, members, len(poses)))
     parts = {name: _move(part, poses[members[name]], frame) for name, part in parts.items()}
@@ -208,23 +244,32 @@ def _automatic(side: int, longest: int) -> int:
     return factor
 
 
-def _read_part(
+def read_views(
     capture: Capture,
-    views: tuple[View, ...],
-    poses: np.ndarray,
-    indices: np.ndarray,
+    chosen: Sequence[View],
+    poses: Float[np.ndarray, "views 4 4"],
     downscale: int | float,
-    with_depth: bool,
+    with_depth: bool = False,
 ) -> PosedImages:
-    """Reads one split, in world coordinates; near, far and box are filled in later."""
-    chosen = [views[index] for index in indices]
+    """Reads images, depth and masks of some views, in world coordinates.
+
+    Near, far and the box are for the caller to fill in.
+
+    Args:
+      chosen: some of the capture's views.
+      poses: theirs, camera to world.
+      downscale: divides the files' sides.
+      with_depth: also use triangulated points as (sparse) depth.
+    Raises:
+      FileNotFoundError, ValueError: naming the file.
+    """
     images = read_images(
         [view.path for view in chosen], downscale=downscale, source=str(capture.source)
     )
     rows, cols = images.shape[1:3]
     factor = np.array([[cols, rows]]) / np.stack([view.intrinsics.size for view in chosen])
     cameras = make_cameras(
-        poses[indices],
+        poses,
         np.stack([view.intrinsics.focal for view in chosen]) * factor,
         np.stack([view.intrinsics.principal for view in chosen]) * factor,
         np.stack([view.intrinsics.distortion for view in chosen]),
@@ -233,7 +278,7 @@ def _read_part(
     if any(view.depth_path for view in chosen):
         depth = _read_depths(capture, chosen, cameras, rows, cols)
     elif with_depth and capture.points is not None:
-        depth = _sparse_depths(capture.points, chosen, poses[indices], factor, rows, cols)
+        depth = _sparse_depths(capture.points, chosen, poses, factor, rows, cols)
     if any(view.mask_path for view in chosen):
         masks = np.stack(
             in_threads(
@@ -256,7 +301,7 @@ def _read_part(
 
 
 def _read_depths(
-    capture: Capture, views: list[View], cameras: Cameras, rows: int, cols: int
+    capture: Capture, views: Sequence[View], cameras: Cameras, rows: int, cols: int
 ) -> Float[np.ndarray, "views rows cols"]:
     def read(path: Path | None) -> np.ndarray:
         if path is None:
@@ -269,7 +314,7 @@ def _read_depths(
 
 def _sparse_depths(
     points: np.ndarray,
-    views: list[View],
+    views: Sequence[View],
     poses: np.ndarray,
     factor: np.ndarray,
     rows: int,

@@ -47,6 +47,15 @@ def depth_of(
     return np.where(depth < _LARGEST, depth, np.float32(np.nan))
 
 
+def holds_integers(path: Path) -> bool:
+    """Whether a depth map stores integers, whose unit has to be known.
+
+    Raises:
+      FileNotFoundError, ValueError: naming the file.
+    """
+    return bool(np.issubdtype(read_plane(path).dtype, np.integer))
+
+
 def read_mask(path: Path, rows: int, cols: int) -> Bool[np.ndarray, "rows cols"]:
     """Reads a mask at the size of its image; True where it is bright.
 

@@ -63,13 +63,13 @@ class Fields:
         return value
 
     def flag(self, name: str) -> bool:
-        """True or false; false where it is missing.
+        """True or false, or 1 or 0; false where it is missing.
 
         Raises:
           ValueError: if it is something else.
         """
         value = self.values.get(name)
-        if value is not None and not isinstance(value, bool):
+        if value is not None and (not isinstance(value, int) or value not in (0, 1)):
             raise ValueError(f"{self.where(name)} must be true or false, got {_shown(value)}")
         return bool(value)
 

@@ -4,7 +4,6 @@ Colour comes out as uint8 RGB or RGBA with straight alpha, at the size asked for
 as stored: an EXIF orientation is not applied, because camera poses speak of the stored pixels.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,11 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from ..cores import cores
 from .array_files import read_npy
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-_THREADS = min(8, os.cpu_count() or 1)
+_MOST_THREADS = 8
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
@@ -129,7 +129,7 @@ def resize_nearest(
 
 def in_threads(function: Callable[[_Item], _T], items: Sequence[_Item]) -> list[_T]:
     """Applies a decoder to items in parallel, in order; the first error is raised as it is."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(cores()))) as pool:
         return list(pool.map(function, items))
 
 

@@ -22,14 +22,13 @@ def is_transforms(folder: Path) -> bool:
     return (folder / "transforms.json").is_file()
 
 
-def read_transforms(folder: Path) -> Capture:
-    """Reads a capture from `transforms.json`.
+def read_transforms(file: Path) -> Capture:
+    """Reads a capture from a file in the format of `transforms.json`, whatever its name.
 
     Raises:
       FileNotFoundError, ValueError: naming file and field.
     """
-    file = folder / "transforms.json"
-    root = read_json(file)
+    folder, root = file.parent, read_json(file)
     frames = root.objects("frames")
     views, missing = [], []
     sizes: dict[str, tuple[int, int]] = {}
@@ -39,7 +38,9 @@ def read_transforms(folder: Path) -> Capture:
         if path is None:
             missing.append(name)
             continue
-        views.append(_view(folder, root, frame, path, sizes))
+        if path.suffix not in sizes:  # the header of one image of a kind stands for all
+            sizes[path.suffix] = image_size(path)
+        views.append(view_of(folder, root, frame, path, sizes[path.suffix]))
     lists = {
         split: tuple(_texts(root, f"{split}_filenames"))
         for split in ("train", "test", "val")
@@ -51,8 +52,8 @@ def read_transforms(folder: Path) -> Capture:
         views=tuple(views),
         missing=tuple(missing),
         num_listed=len(frames),
-        depth_scale=_depth_scale(root),
-        is_distance=root.values.get("is_euclidean_depth") is True,
+        depth_scale=depth_unit(root),
+        is_distance=root.flag("is_euclidean_depth"),
         lists=lists or read_lists(folder),
     )
 
@@ -66,11 +67,18 @@ def find_image(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _view(
-    folder: Path, root: Fields, frame: Fields, path: Path, sizes: dict[str, tuple[int, int]]
+def view_of(
+    folder: Path, root: Fields, frame: Fields, path: Path, image_size: tuple[int, int]
 ) -> View:
-    if path.suffix not in sizes:  # the header of one image of a kind stands for all
-        sizes[path.suffix] = image_size(path)
+    """Reads a frame: its pose, its intrinsics, and the files of its depth and its mask.
+
+    Args:
+      folder: what the frame's paths start from.
+      path: of its image.
+      image_size: (cols, rows) of its image.
+    Raises:
+      ValueError: naming file and field.
+    """
     depth = next((frame.text(field) for field in _DEPTH_FIELDS if field in frame), None)
     mask = frame.text("mask_path") if "mask_path" in frame else None
     return View(
@@ -78,13 +86,18 @@ def _view(
         path=path,
         field=f"{frame.prefix}transform_matrix",
         camera_to_world=frame.matrix("transform_matrix"),
-        intrinsics=from_fields(frame, root, sizes[path.suffix]),
+        intrinsics=from_fields(frame, root, image_size),
         depth_path=None if depth is None else folder / depth,
         mask_path=None if mask is None else folder / mask,
     )
 
 
-def _depth_scale(root: Fields) -> float | None:
+def depth_unit(root: Fields) -> float | None:
+    """Length of one stored unit of depth, where the file gives it.
+
+    Raises:
+      ValueError: naming file and field.
+    """
     for field in ("depth_unit_scale_factor", "integer_depth_scale"):
         if field in root:
             scale = root.positive(field)

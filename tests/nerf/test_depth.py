@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from nerf import depth, marching, occupancy, train_step
 from nerf.depth import DepthConfig, Known
@@ -112,8 +113,8 @@ def closed_form(name):
     variance = (WEIGHTS * (X - mean) ** 2).sum() / WEIGHTS.sum()
     normal = jax.scipy.stats.norm.cdf
     mass = normal((X + 0.25 - TARGET) / SIGMA) - normal((X - 0.25 - TARGET) / SIGMA)
-    near = np.abs(X - TARGET) <= 3 * SIGMA
-    before = X < TARGET - 3 * SIGMA
+    before = X + 0.25 < TARGET - 3 * SIGMA
+    near = ~before & (X - 0.25 <= TARGET + 3 * SIGMA)
     kernel = np.exp(-0.5 * ((X - TARGET) / SIGMA) ** 2) * WIDTH
     return {
         "soft": (mean - TARGET) ** 2,
@@ -130,6 +131,39 @@ def test_losses_are_their_formulas(name):
     known = Known(x=jnp.array([TARGET]), mask=jnp.array([True]))
     found = depth.loss(config, jnp.asarray(WEIGHTS), one_ray(X, WIDTH), known)
     np.testing.assert_allclose(found[0], closed_form(name), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["free_space", "line_of_sight"])
+def test_a_wide_sample_that_holds_the_depth_is_the_surface(name):
+    """All weight in the one sample with the depth in it costs nothing, wherever its centre is."""
+    config = DepthConfig(sigma=0.02, **{name: 1.0})
+    x, width = np.array([1.0, 2.0, 3.0], np.float32), np.ones(3, np.float32)
+    for target in (1.6, 2.0, 2.4):  # the middle sample is from 1.5 to 2.5, sixteen deviations each
+        known = Known(x=jnp.array([target]), mask=jnp.array([True]))
+        for weights, cost in (([0.0, 1.0, 0.0], 0.0), ([1.0, 0.0, 0.0], 1.0)):
+            found = depth.loss(config, jnp.asarray(weights), one_ray(x, width), known)
+            expected = cost if name == "free_space" else 2 * cost  # the surface is missing too
+            np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["free_space", "line_of_sight"])
+def test_narrow_samples_count_by_their_centres(name):
+    """No interval reaches over D - 3 s or D + 3 s, so centres and intervals say the same."""
+    config = DepthConfig(sigma=0.1, **{name: 1.0})
+    edges = 2.0 + 0.01 * np.arange(-60, 61)
+    x = np.float32(0.5 * (edges[1:] + edges[:-1]))
+    width = np.full(120, 0.009, np.float32)
+    weights = np.random.default_rng(0).random(120, np.float32) / 100
+    known = Known(x=jnp.array([2.0]), mask=jnp.array([True]))
+    found = depth.loss(config, jnp.asarray(weights), one_ray(x, width), known)
+    before, near = x < 1.7, np.abs(x - 2.0) <= 0.3
+    assert (before.sum(), near.sum()) == (30, 60)
+    mass = norm.cdf((x + width / 2 - 2.0) / 0.1) - norm.cdf((x - width / 2 - 2.0) / 0.1)
+    expected = {
+        "free_space": weights[before].sum(),
+        "line_of_sight": ((weights - mass)[near] ** 2).sum() + (weights[before] ** 2).sum(),
+    }[name]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", depth.LOSSES)

@@ -1,5 +1,6 @@
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -107,3 +108,58 @@ def test_masked_pixels_are_never_drawn(scene, sampler):
     batches = RayBatches(scene.train._replace(masks=masks), sampler=sampler, rays_per_batch=256)
     batch = next(batches)
     assert np.all(masks.reshape(-1)[np.asarray(batch.index)])
+
+
+def _learn(batches, count):
+    """Draws some batches and tells errors that differ by pixel and by batch."""
+    drawn = []
+    for number in range(count):
+        batch = next(batches)
+        batches.update_error_map(1.0 + (np.asarray(batch.index) * (3 + number)) % 11)
+        drawn.append(batch)
+    return drawn
+
+
+@pytest.mark.parametrize("sampler", ["error_weighted", "error_map", "uniform_epochs", "temporal"])
+def test_restored_batches_go_on_bit_for_bit(scene, sampler, tmp_path):
+    settings = {"sampler": sampler, "rays_per_batch": 64, "num_batches": 12}
+    undisturbed = RayBatches(scene.train, seed=5, **settings)
+    _learn(undisturbed, 5)
+    np.savez(tmp_path / "state.npz", **undisturbed.state())
+    restored = RayBatches(scene.train, seed=6, **settings)
+    _learn(restored, 2)  # what is restored does not depend on what was there
+    with np.load(tmp_path / "state.npz") as file:
+        restored.restore(file)
+    with pytest.raises(ValueError, match="comes after a batch"):
+        restored.update_error_map(np.ones(64))
+    for got, want in zip(_learn(restored, 5), _learn(undisturbed, 5), strict=True):
+        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    for name, leaf in undisturbed.state().items():
+        np.testing.assert_array_equal(restored.state()[name], leaf)
+
+
+def test_a_restored_state_is_the_callers_no_more(scene):
+    batches = RayBatches(scene.train, rays_per_batch=64)
+    tree = {name: leaf.copy() for name, leaf in batches.state().items()}
+    batches.restore(tree)
+    tree["sampler.weights.leaves"][:] = np.nan
+    assert np.isfinite(batches.error_map()).all()
+
+
+def test_a_state_that_does_not_fit_is_refused_by_the_leaf(scene, batches):
+    before = batches.state()
+    leaves = "sampler.weights.leaves"
+    for change, message in (
+        ({leaves: before[leaves][1:]}, r"state sampler\.weights\.leaves must be float32 of shape"),
+        ({"sampler.step": np.float32(1)}, r"state sampler\.step must be int32 .* got float32"),
+        ({"key": np.zeros(3, np.uint32)}, r"state key must be uint32 of shape \(2,\)"),
+        ({"count": np.int64(-1)}, "state count must not be negative"),
+        ({"more": np.zeros(1)}, "state more is unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            batches.restore(before | change)
+    with pytest.raises(ValueError, match="state key is missing"):
+        batches.restore({name: leaf for name, leaf in before.items() if name != "key"})
+    for name, leaf in batches.state().items():
+        np.testing.assert_array_equal(leaf, before[name])

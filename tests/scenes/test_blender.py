@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from scenes.formats import load
+from scenes.formats.depth_maps import ray_lengths
 from scenes.loading import load_scene
 from scenes.posed_images import validate_splits
 
@@ -150,10 +151,10 @@ def test_folders_that_are_no_scene_are_refused(tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no known format"):
         load(tmp_path)
-    file = tmp_path / "file.txt"
-    file.write_text("")
-    with pytest.raises(ValueError, match="must be a folder"):
-        load(file)
+    for name in ("file.txt", "cameras.json"):
+        (tmp_path / name).write_text("")
+        with pytest.raises(ValueError, match=r"must be a folder of .*transforms\*\.json; got"):
+            load(tmp_path / name)
 
 
 def test_one_entry_for_folders_and_analytic_scenes(blender_folder):
@@ -163,6 +164,8 @@ def test_one_entry_for_folders_and_analytic_scenes(blender_folder):
     assert scene.train.images.shape == (2, 10, 10, 4)
     with pytest.raises(ValueError, match="spheres, blocks, detail"):
         load_scene("synthetic:nothing")
+    with pytest.raises(ValueError, match="synthetic:spheres: depth_scale is for depth maps"):
+        load_scene("synthetic:spheres", depth_scale=0.001)
 
 
 def test_lego_loads_with_the_published_camera(sample):
@@ -176,3 +179,73 @@ def test_lego_loads_with_the_published_camera(sample):
     assert cover.min() > 0.19
     assert cover.max() < 0.37
     assert scene.train.depth is None
+
+
+LENS = {"k1": 0.02, "k2": -0.01, "p1": 0.001, "p2": -0.0005}
+
+
+def test_intrinsics_of_exporters_are_those_of_transforms_json(blender_folder):
+    """BlenderNeRF and instant-ngp write focal lengths, a principal point and a lens."""
+    fields = {"fl_x": 60.0, "fl_y": 63.0, "cx": 22.0, "cy": 25.0, "w": 48, "h": 48, **LENS}
+    edit(blender_folder, "train", lambda values: values.update(fields))
+    edit(blender_folder, "train", lambda values: values["frames"][1].update(fl_x=70.0, cx=20.0))
+    scene = load(blender_folder)
+    focal = [[30.0, 31.5], [35.0, 31.5], [30.0, 31.5]]  # the images are 24 x 24
+    np.testing.assert_allclose(scene.train.cameras.focal, focal)
+    principal = [[11.0, 12.5], [10.0, 12.5], [11.0, 12.5]]
+    np.testing.assert_allclose(scene.train.cameras.principal, principal)
+    lens = [*LENS.values(), 0, 0, 0, 0]
+    np.testing.assert_allclose(scene.train.cameras.distortion, [lens] * 3, rtol=1e-6)
+    np.testing.assert_array_equal(scene.test.cameras.distortion, np.zeros((2, 8)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"is_fisheye": True}, "is_fisheye: camera model OPENCV_FISHEYE is not supported"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "camera_model: camera model EQUIRECTANGULAR is not"),
+        ({"w": 48, "h": 24}, r"frames\[0\]\.w: intrinsics are for 48 x 24 .* another shape"),
+        ({"is_euclidean_depth": "true"}, "is_euclidean_depth must be true or false, got 'true'"),
+    ],
+)
+def test_what_exporters_write_and_nobody_honours_is_refused(blender_folder, fields, message):
+    edit(blender_folder, "test", lambda values: values.update(fields))
+    with pytest.raises(ValueError, match=r"transforms_test\.json: .*" + message):
+        load(blender_folder)
+
+
+def test_listed_masks_and_depth_maps_are_read(blender_folder, tiny):
+    mask = np.zeros((24, 24), np.uint8)
+    mask[:, 12:] = 255
+    Image.fromarray(mask).save(blender_folder / "m.png")
+    lengths = ray_lengths(tiny.train.cameras, 24, 24)
+    planar = np.nan_to_num(tiny.train.depth / lengths)[1]
+    stored = np.round(planar / 0.0002).astype(np.uint16)
+    Image.fromarray(stored).save(blender_folder / "d.png")
+    files = {"mask_path": "m.png", "depth_file_path": "d.png"}
+    edit(blender_folder, "train", lambda values: values["frames"][1].update(files))
+    scene = load(blender_folder, depth_scale=0.0002)
+    np.testing.assert_allclose(scene.train.depth[1], tiny.train.depth[1], atol=3e-4)
+    assert np.isnan(scene.train.depth[[0, 2]]).all()
+    assert not scene.train.masks[1, :, :12].any()
+    assert scene.train.masks[1, :, 12:].all()
+    assert scene.train.masks[0].all()
+    assert scene.test.depth is None
+    assert scene.notes == ()
+    in_millimetres = load(blender_folder)
+    np.testing.assert_allclose(in_millimetres.train.depth[1], 5 * scene.train.depth[1], rtol=1e-5)
+    assert ["millimetres" in note for note in in_millimetres.notes] == [True]
+    np.testing.assert_array_equal(scene.train.images, tiny.train.images)
+
+
+def test_the_file_may_be_named_instead_of_the_folder(blender_folder):
+    whole = load(blender_folder)
+    named = load(blender_folder / "transforms_train.json")
+    np.testing.assert_array_equal(named.test.images, whole.test.images)
+    assert named.name == whole.name
+    edit(blender_folder, "train", lambda values: values["frames"].pop())
+    (blender_folder / "transforms_train.json").rename(blender_folder / "transforms_few.json")
+    few = load(blender_folder / "transforms_few.json")
+    assert few.train.num_views + few.test.num_views == 2
+    with pytest.raises(FileNotFoundError, match=r"transforms_none\.json: no such file"):
+        load(blender_folder / "transforms_none.json")

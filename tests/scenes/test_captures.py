@@ -5,8 +5,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from scenes.formats import load
+from scenes.formats.pictures import read_plane
 from scenes.posed_images import to_world, world_scale
 from scenes.rays import camera_rays, pixel_grid
 
@@ -66,6 +68,48 @@ def test_depth_in_world_units_is_that_of_the_scene(capture):
         got, want = posed.depth[view] * world_scale(scene), expected.depth[number]
         np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
         np.testing.assert_allclose(got, want, atol=0.0007)  # half of a stored unit, and slant
+
+
+def test_a_given_depth_scale_is_the_unit_of_every_depth_map(capture):
+    name, folder, expected, scene = capture
+    if scene.train.depth is None:
+        with pytest.raises(ValueError, match=r"depth_scale 0\.5 is for depth maps") as caught:
+            load(folder, depth_scale=0.5)
+        assert str(folder) in str(caught.value)
+        return
+    stored = {"transforms": 0.0005, "rgbd": 0.001, "klevr": 1.0}[name]
+    doubled = load(folder, depth_scale=2 * stored)
+    assert not any("millimetres" in note for note in doubled.notes)
+    for posed, view, number in all_views(doubled):
+        got, want = posed.depth[view] * world_scale(doubled), 2 * expected.depth[number]
+        np.testing.assert_allclose(got, want, atol=0.0014)
+    for wrong in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="depth_scale must be in"):
+            load(folder, depth_scale=wrong)
+
+
+@pytest.mark.parametrize("ending", [".npy", ".tiff"])
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_the_unit_assumed_for_integers_is_told_whatever_the_file(tmp_path, ending, kind):
+    written.rgbd(tmp_path)
+    for path in tmp_path.glob("*.depth.png"):
+        stored = read_plane(path).astype(kind)
+        if ending == ".npy":
+            np.save(path.with_suffix(ending), stored)
+        else:
+            Image.fromarray(stored).save(path.with_suffix(ending))
+        path.unlink()
+    told = [note for note in load(tmp_path).notes if "integers are taken as millimetres" in note]
+    assert len(told) == (kind is np.uint16)
+
+
+def test_transforms_json_may_be_named_instead_of_its_folder(tmp_path):
+    written.transforms(tmp_path)
+    whole = load(tmp_path)
+    (tmp_path / "transforms.json").rename(tmp_path / "transforms_small.json")
+    named = load(tmp_path / "transforms_small.json")
+    np.testing.assert_array_equal(named.train.depth, whole.train.depth)
+    assert (named.name, named.train.names) == (whole.name, whole.train.names)
 
 
 def test_what_is_seen_lies_in_reach(capture):

@@ -71,6 +71,14 @@ TRANSFORMS = {
         lambda v: v.update(depth_unit_scale_factor=0),
         "depth_unit_scale_factor must be",
     ),
+    "euclidean": (
+        lambda v: v.update(is_euclidean_depth="true"),
+        "is_euclidean_depth must be true or false, got 'true'",
+    ),
+    "euclidean number": (
+        lambda v: v.update(is_euclidean_depth=2),
+        "is_euclidean_depth must be true or false, got 2",
+    ),
     "fisheye": (lambda v: v.update(camera_model="FISHEYE"), "camera_model: camera model FISHEYE"),
     "turned": (lambda v: v.update(w=20, h=24), "another shape"),
     "list": (lambda v: v.update(test_filenames="a.png"), "test_filenames must be a list"),
@@ -102,10 +110,12 @@ def test_masks_and_extra_fields_of_transforms_json(folder_of):
     assert posed.masks[view - 1].all()
 
 
-def test_euclidean_depth_is_taken_as_it_is(folder_of):
+@pytest.mark.parametrize("yes", [True, 1])
+def test_euclidean_depth_is_taken_as_it_is(folder_of, yes):
     folder = folder_of("transforms")
+    edit_json(folder / "transforms.json", lambda v: v.update(is_euclidean_depth=False))
     planar = load(folder).train
-    edit_json(folder / "transforms.json", lambda v: v.update(is_euclidean_depth=True))
+    edit_json(folder / "transforms.json", lambda v: v.update(is_euclidean_depth=yes))
     distance = load(folder).train
     known = np.isfinite(planar.depth)
     ratio = planar.depth[known] / distance.depth[known]

@@ -1,5 +1,6 @@
 """The command line: quick help, one red line for what is wrong, and its exit codes."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,7 +8,10 @@ import sys
 
 import pytest
 
-from training import cli, commands
+from training import cli, commands, nerf_options, runtime
+from training.motion_command import MotionCommand
+from training.nerf_command import NerfCommand
+from training.voxels_command import VoxelsCommand
 
 
 def _run(*words):
@@ -70,6 +74,8 @@ def test_wrong_flag_exits_with_2():
         ),
         (("render", "no/such/run"), "no/such/run: no such run folder"),
         (("render", "run", "--what", "path"), "--what path and --path FILE belong together"),
+        (("render", "run", "--what", "views", "--fps", "9"), "--fps is of videos"),
+        (("render", "run", "--fps", "0"), "--fps must be in [0.01, 1000], got 0"),
         (("view", "no/such/run"), "no/such/run: no such run folder"),
         (("replay", "no/such/run"), "no/such/run: no such run folder"),
         (("nerf", "--resume", "no/such/run"), "no/such/run: no such run folder"),
@@ -121,6 +127,29 @@ def test_unknown_sampler_and_option_are_named(capsys, tmp_path):
     assert "error_weighted has no option speed; its options: decay=" in error.replace("\n", " ")
 
 
+def test_samplers_that_images_cannot_serve_are_refused_before_any_is_read(capsys, tmp_path):
+    words = ("nerf", "--data", str(tmp_path / "missing"), "--sampler", "semantic")
+    error = _fails(capsys, *words).replace("\n", " ")
+    assert "sampler semantic needs labels, which images do not give: call it from" in error
+    assert "docs/samplers.md" in error
+    listed = error.partition("ray samplers: ")[2]
+    assert "edges" in listed
+    assert "semantic" not in listed
+    error = _fails(capsys, *words[:-1], "best").replace("\n", " ")
+    assert "semantic" not in error
+
+
+def test_flags_that_a_scene_would_not_read_are_refused(capsys, tmp_path):
+    for flags, message in (
+        (("--data", "synthetic:blocks", "--holdout", "4"), "--holdout is for folders; "),
+        (("--data", str(tmp_path), "--size", "64"), "--size is for synthetic scenes; "),
+    ):
+        out = tmp_path / "run"
+        error = _fails(capsys, "nerf", *flags, "--out", str(out)).replace("\n", " ")
+        assert message in error
+        assert not out.exists()
+
+
 def test_unwritable_output_is_named(capsys, tmp_path):
     (tmp_path / "file").write_text("in the way")
     words = ("nerf", "--data", "synthetic:blocks", "--size", "8", "--views", "1", "--out")
@@ -141,3 +170,62 @@ def test_output_that_holds_a_run_is_refused(capsys, tmp_path):
 def test_debug_shows_the_trace(capsys):
     assert cli.main(["nerf", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+class _DeviceError(RuntimeError):
+    """As XLA's errors are."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _DeviceError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."),
+        RuntimeError("INTERNAL: failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_errors_of_memory_name_what_needs_less(capsys, monkeypatch, error):
+    def runs_out(command):
+        raise error
+
+    monkeypatch.setattr(nerf_options, "load", runs_out)
+    message = _fails(capsys, "nerf", "--data", "synthetic:blocks").replace("\n", " ")
+    for knob in ("--rays", "--downscale", "marching.budget=", "loop.rays_per_chunk=", "--envs"):
+        assert knob in message
+    assert message.count("--rays") == 1
+    again = cli.one_line(RuntimeError(cli.one_line(error)))  # as a comparison repeats a worker's
+    assert again.count("--rays") == 1
+    assert "--rays" not in cli.one_line(RuntimeError("a step failed"))
+
+
+def test_the_settings_that_need_less_memory_exist():
+    sets = ("marching.budget=4096", "loop.rays_per_chunk=64")
+    command = NerfCommand(data="x", rays=64, downscale=2.0, set_=sets)
+    job = nerf_options.build(command)
+    assert (job.train.marching.budget, job.loop.rays_per_chunk) == (4096, 64)
+    assert "envs" in MotionCommand.__annotations__
+    assert "size" in VoxelsCommand.__annotations__
+
+
+@pytest.mark.parametrize(
+    ("command", "asked", "expected"),
+    [
+        ("view", None, "false"),
+        ("render", None, "false"),
+        ("export", None, "false"),
+        ("render", "true", "true"),
+        ("replay", None, None),
+    ],
+)
+def test_looking_leaves_the_memory_of_gpus_to_a_training(
+    capsys, monkeypatch, command, asked, expected
+):
+    if command == "view":
+        pytest.importorskip("viser")
+    monkeypatch.setattr(runtime, "_prepared", None)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", asked or "unset")
+    if asked is None:
+        monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE")
+    assert "no such run folder" in _fails(capsys, command, "no/such/run")
+    assert os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE") == expected

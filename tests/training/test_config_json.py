@@ -86,6 +86,12 @@ def test_a_field_that_older_runs_lack_has_the_value_they_had():
     assert old.train == TrainConfig()
 
 
+def test_a_radiance_field_run_older_than_the_unit_of_depth_reads_back():
+    values = config_json.to_json(TINY)
+    assert values["scene"].pop("depth_scale") is None
+    assert config_json.from_json(NerfJob, values, "f") == TINY
+
+
 def test_replace_fields_reads_values_as_typed():
     job = config_json.replace_fields(TINY, {"train.optimizer.learning_rate": "0.5"})
     assert job.train.optimizer.learning_rate == 0.5

@@ -112,21 +112,54 @@ def test_a_view_that_a_mask_hides_whole_is_left_out_of_the_numbers(shared, tmp_p
     json.dumps(final, allow_nan=False)
 
 
-def test_depth_error_leaves_out_what_masks_hide(shared):
-    depth = np.full(shared.scene.test.images.shape[:3], 1.0, np.float32)
-    masks = np.zeros(depth.shape, bool)
-    masks[:, :8] = True
-    depth[:, 8:] = 1e6
-    posed = shared.scene.test._replace(masks=masks, depth=depth)
-    setup = nerf_setup.prepare(TINY, shared.scene._replace(test=posed))
+def _evaluated(shared, truth, depth, *, masks=None, opacity=1.0, scale=1.0):
+    """Compares a rendered depth with the truth; lengths in the files are `scale` times ours."""
+    posed = shared.scene.test._replace(masks=masks, depth=truth)
+    world = np.diag([scale, scale, scale, 1.0])
+    scene = shared.scene._replace(test=posed, world_from_scene=world)
+    setup = nerf_setup.prepare(TINY, scene)
     evaluator = Evaluator(setup)
     rendered = RenderedImage(
         np.zeros((16, 16, 3), np.float32),
-        opacity=np.ones((16, 16), np.float32),
-        depth=np.full((16, 16), 1.5, np.float32),
+        opacity=np.full((16, 16), opacity, np.float32),
+        depth=depth,
     )
     evaluator.render = lambda *_: rendered
-    assert next(evaluator.every_view(None)).depth_rmse == pytest.approx(0.5)
+    return setup, evaluator
+
+
+def test_depth_error_leaves_out_what_masks_hide(shared):
+    truth = np.full(shared.scene.test.images.shape[:3], 1.0, np.float32)
+    masks = np.zeros(truth.shape, bool)
+    masks[:, :8] = True
+    truth[:, 8:] = 1e6
+    depth = np.full((16, 16), 1.5, np.float32)
+    _, evaluator = _evaluated(shared, truth, depth, masks=masks)
+    view = next(evaluator.every_view(None))
+    assert view.depth_rmse == pytest.approx(0.5)
+    assert view.depth_relative == pytest.approx(0.5)
+    assert view.depth_within_quarter == 0.0
+
+
+def test_depth_errors_are_in_the_unit_of_the_data_and_count_what_is_not_seen(shared, tmp_path):
+    """A hole is an error: half of the pixels are right, half are missing."""
+    truth = np.full(shared.scene.test.images.shape[:3], 2.0, np.float32)
+    truth[:, 0] = np.nan
+    truth[0] = np.nan  # a view without any depth does not count
+    depth = np.full((16, 16), 2.0, np.float32)
+    depth[:, :8] = 0.0
+    for opacity in (1.0, 0.1):
+        setup, evaluator = _evaluated(shared, truth, depth, opacity=opacity, scale=300.0)
+        blind, view = evaluator.every_view(None)
+        assert blind.depth_rmse is blind.depth_relative is blind.depth_within_quarter is None
+        assert view.depth_rmse == pytest.approx(300 * 2.0 / np.sqrt(2))
+        assert view.depth_relative == pytest.approx(0.5)
+        assert view.depth_within_quarter == pytest.approx(0.5)
+    folder = RunFolder(tmp_path)
+    folder.images.mkdir()
+    final, _ = nerf_outputs.evaluate_and_draw(setup, evaluator, None, folder)
+    assert final["depth_rmse"] == pytest.approx(300 * 2.0 / np.sqrt(2))
+    assert (final["depth_relative"], final["depth_within_quarter"]) == (0.5, 0.5)
 
 
 def test_a_return_to_uniform_draws_does_not_hide_what_was_preferred():

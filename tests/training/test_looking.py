@@ -80,7 +80,8 @@ def test_camera_path_round_trip_and_bad_files(posed, tmp_path):
     in_files[:3, :3] /= 2.0
     path.write_text(json.dumps({"frames": [{"transform_matrix": in_files.tolist()}]}))
     read = camera_paths.read_path(path, posed, world_from_scene)
-    np.testing.assert_allclose(read.camera_to_world[0], pose, atol=1e-6)
+    np.testing.assert_allclose(read.cameras.camera_to_world[0], pose, atol=1e-6)
+    assert (read.rows, read.cols, read.fps) == (posed.rows, posed.cols, None)
     for text, message in (
         ("{", "not valid JSON"),
         ("[]", "frames must be a list"),
@@ -93,6 +94,95 @@ def test_camera_path_round_trip_and_bad_files(posed, tmp_path):
             camera_paths.read_path(path, posed, np.eye(4))
     with pytest.raises(FileNotFoundError, match="no such camera path"):
         camera_paths.read_path(tmp_path / "none.json", posed, np.eye(4))
+
+
+def nerfstudio_path(poses, **changes):
+    """A camera path as nerfstudio's viewer saves it."""
+    cameras = [
+        {"camera_to_world": pose.reshape(-1).tolist(), "fov": 60.0, "aspect": 2.0} for pose in poses
+    ]
+    values = {
+        "default_fov": 75.0,
+        "default_transition_sec": 2.0,
+        "keyframes": [],
+        "camera_type": "perspective",
+        "render_height": 20.0,
+        "render_width": 40.0,
+        "fps": 30.0,
+        "seconds": 0.1,
+        "is_cycle": False,
+        "smoothness_value": 0.0,
+        "camera_path": cameras,
+    }
+    return {name: value for name, value in (values | changes).items() if value is not None}
+
+
+def test_nerfstudio_camera_paths_are_read(posed, tmp_path):
+    path = tmp_path / "path.json"
+    poses = np.asarray(posed.cameras.camera_to_world[:3], np.float64)
+    world_from_scene = np.array([[0, -2.0, 0, 3], [2, 0, 0, -1], [0, 0, 2, 5], [0, 0, 0, 1]])
+    in_files = world_from_scene @ poses
+    in_files[:, :3, :3] /= 2.0
+    values = nerfstudio_path(in_files)
+    values["camera_path"][1]["fov"] = 90.0
+    path.write_text(json.dumps(values))
+    read = camera_paths.read_path(path, posed, world_from_scene)
+    np.testing.assert_allclose(read.cameras.camera_to_world, poses, atol=1e-6)
+    assert (read.rows, read.cols, read.fps) == (20, 40, 30.0)
+    focal = np.array([10 * np.sqrt(3), 10.0, 10 * np.sqrt(3)])  # half the height over the tangent
+    np.testing.assert_allclose(read.cameras.focal, np.stack([focal, focal], 1), rtol=1e-6)
+    np.testing.assert_allclose(read.cameras.principal, [[20.0, 10.0]] * 3)
+    for changes, expected in (
+        ({"fps": None}, (20, 40, 30.0)),  # 3 frames in 0.1 seconds
+        ({"fps": None, "seconds": None, "camera_type": None}, (20, 40, None)),
+        ({"render_width": None}, (20, 40, 30.0)),
+        ({"render_width": None, "render_height": None}, (8, 16, 30.0)),
+    ):
+        path.write_text(json.dumps(nerfstudio_path(poses, **changes)))
+        read = camera_paths.read_path(path, posed, np.eye(4))
+        assert (read.rows, read.cols, read.fps) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"camera_type": "fisheye"}, "camera_type: cameras of type fisheye are not supported"),
+        ({"camera_type": "equirectangular"}, "cameras of type equirectangular are not"),
+        ({"camera_path": []}, "camera_path must not be empty"),
+        ({"camera_path": [{"fov": 50}]}, r"camera_path\[0\].camera_to_world must be 16 numbers"),
+        ({"render_height": 0}, "render_height must be positive"),
+        ({"render_width": 10.5}, "render_width must be a whole number up to 65535"),
+        ({"fps": "fast"}, "fps must be a number"),
+        ({"fps": 1e6}, "fps must give 0.01 to 1000 frames a second"),
+    ],
+)
+def test_nerfstudio_camera_paths_that_cannot_be_followed_are_refused(
+    posed, tmp_path, changes, message
+):
+    path = tmp_path / "path.json"
+    poses = np.asarray(posed.cameras.camera_to_world[:2], np.float64)
+    path.write_text(json.dumps(nerfstudio_path(poses, **changes)))
+    with pytest.raises(ValueError, match=message) as caught:
+        camera_paths.read_path(path, posed, np.eye(4))
+    assert str(path) in str(caught.value)
+
+
+def test_matrices_column_by_column_and_wide_angles_are_refused(posed, tmp_path):
+    path = tmp_path / "path.json"
+    poses = np.asarray(posed.cameras.camera_to_world[:2], np.float64)
+    turned = nerfstudio_path(np.swapaxes(poses, 1, 2))
+    wide = nerfstudio_path(poses)
+    wide["camera_path"][1]["fov"] = 180.0
+    missing = nerfstudio_path(poses, default_fov=None)
+    del missing["camera_path"][1]["fov"]
+    for values, message in (
+        (turned, r"camera_path\[0\]\.camera_to_world must end in the row 0 0 0 1"),
+        (wide, r"camera_path\[1\]\.fov must be in \[0\.1, 179\] degrees, got 180"),
+        (missing, r"camera_path\[1\]\.fov is missing"),
+    ):
+        path.write_text(json.dumps(values))
+        with pytest.raises(ValueError, match=message):
+            camera_paths.read_path(path, posed, np.eye(4))
 
 
 def test_video_has_every_frame_and_falls_back_to_gif(tmp_path, monkeypatch):
@@ -194,6 +284,32 @@ def test_a_path_in_the_coordinates_of_the_files_shows_what_a_camera_there_shows(
     assert np.abs(difference).max() <= 2
     np.testing.assert_array_equal(*kept["path-depth"])
     assert kept["path-depth"][0].shape == kept["path"][0].shape
+
+
+def test_a_video_has_the_size_and_the_rate_its_path_asks_for(
+    finished, tmp_path, monkeypatch, capsys
+):
+    pose = np.asarray(loaded_run.load(str(finished[0])).setup.scene.world_from_scene)
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    ours.write_text(json.dumps({"frames": [{"transform_matrix": pose.tolist()}]}))
+    theirs.write_text(json.dumps(nerfstudio_path([pose])))
+    kept = []
+
+    def keep(file, frames, fps):
+        kept.append((fps, *next(iter(frames)).shape))
+        return file
+
+    monkeypatch.setattr(video, "write_video", keep)
+    for path, flags, expected in (
+        (ours, {}, (24.0, 16, 16, 3)),
+        (ours, {"fps": 12.0}, (12.0, 16, 16, 3)),
+        (theirs, {}, (30.0, 20, 40, 3)),
+        (theirs, {"fps": 12.0, "size": 10}, (12.0, 5, 10, 3)),
+    ):
+        list(run_rendering.render(str(finished[0]), "path", path=path, out=tmp_path, **flags))
+        assert kept.pop() == expected
+        told = "in the coordinates of the scene's own files" in capsys.readouterr().out
+        assert told == (path == theirs)
 
 
 def test_doctor_finds_nothing_wrong_here():

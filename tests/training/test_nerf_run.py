@@ -72,6 +72,8 @@ def test_report_stands_alone(finished):
     for outside in ("http-equiv", 'src="http', 'href="http', "@import", "<script"):
         assert outside not in page
     assert f"{summary['final']['psnr']:.2f} dB" in page
+    assert "depth error (RMSE, in the unit of the data)" in page
+    assert f"{summary['final']['depth_relative']:.1%}" in page
 
 
 def test_config_file_reads_back_to_the_job(finished):
@@ -114,6 +116,7 @@ def test_seconds_budget_stops_early_and_says_so(shared, tmp_path):
     [
         ({"sampler": "uniform"}, "--sampler uniform (the run has error_weighted)"),
         ({"steps": 99}, "--steps 99 (the run has 24)"),
+        ({"depth_scale": 0.5}, "--depth-scale 0.5 (the run has None)"),
         ({"set_": ("loss=squared",)}, "--set and --sampler-option belong to a new run"),
     ],
 )
@@ -188,6 +191,16 @@ def test_how_many_views_are_held_out_can_be_said():
     assert nerf_options.scene_config(NerfCommand(data="x", holdout=3)).holdout == 3
     with pytest.raises(ValueError, match="holdout must be at least 2"):
         nerf_options.scene_config(NerfCommand(data="x", holdout=1))
+
+
+def test_the_unit_of_depth_reaches_the_reader(tmp_path):
+    assert nerf_options.scene_config(NerfCommand(data="x")).depth_scale is None
+    scene = nerf_options.scene_config(NerfCommand(data="synthetic:blocks", depth_scale=0.0002))
+    assert scene.depth_scale == 0.0002
+    with pytest.raises(ValueError, match="depth_scale is for depth maps"):
+        nerf_setup.load(scene)
+    with pytest.raises(ValueError, match="depth_scale must be positive"):
+        nerf_options.scene_config(NerfCommand(data="x", depth_scale=0.0))
 
 
 def test_preset_flags_reach_the_job():
