@@ -1,8 +1,8 @@
 """How well a policy tracks: starts tried one by one, without noise, pushes and exploration.
 
-`survival` starts at many moments exactly on the reference and asks whether the robot is still
-tracking after some seconds; `whole_clips` plays every clip from its first frame to its last. Both
-run in an environment of their own, so that nothing of training is touched.
+An `Evaluator` plays from given starts, exactly on the reference, in an environment of its own, so
+that nothing of training is touched. `survival_starts` gives many moments, to ask whether the robot
+is still tracking after some seconds.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,6 @@ origins, in the world's axes.
 # (MuJoCo's compiled names have no stubs)
 
 import copy
-import os
 from typing import NamedTuple
 
 import mujoco
@@ -16,9 +15,12 @@ import numpy as np
 from jaxtyping import Float
 from mujoco.batch import Batch
 
+from scenes.cores import cores
+
 from .robots import Robot
 
 _CHUNK = 256
+_MOST_THREADS = 8
 _CONTACTLESS = mujoco.mjtDisableBit.mjDSBL_CONTACT | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
 
 
@@ -55,7 +57,7 @@ def clip_kinematics(
     bare = copy.copy(model)
     bare.opt.disableflags |= int(_CONTACTLESS)
     size = max(1, min(_CHUNK, len(qpos)))
-    batch = Batch(bare, size, min(os.cpu_count() or 1, 8))
+    batch = Batch(bare, size, min(_MOST_THREADS, len(cores())))
     parts = []
     for first in range(0, len(qpos), size):
         count = min(size, len(qpos) - first)

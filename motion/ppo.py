@@ -241,7 +241,9 @@ def learn(
     Returns:
       The learner, and means over all updates: policy_loss, value_loss, entropy, kl, clipped (share
       of ratios beyond the clip), gradient_norm (of the updates made; NaN if there was none) and
-      updates_left_out (a share); then learning_rate, std and mean reward.
+      updates_left_out (a share); then learning_rate, std, mean reward and explained_variance (of
+      the targets, by the value function before: 1 where it hit them all, 0 where a constant does as
+      well).
     Raises:
       ValueError: when traced with a rollout that does not divide into the minibatches.
     Bad input: updates whose gradient is not finite are left out.

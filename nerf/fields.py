@@ -53,7 +53,7 @@ class FieldSample(NamedTuple):
     """The field at n points."""
 
     density: Float[Array, " n"]
-    """Per unit of the length that `density_scale` divides; never negative."""
+    """Per unit of shrunk length, which `spaces.shrinking` gives; never negative."""
     color: Float[Array, "n 3"]
 
 

@@ -8,15 +8,13 @@ of sample i,
     sum_i w_i + T_end = 1               what is not absorbed reaches the background
 
 Every sum is a sum along one ray, so float32 holds for any batch; 1 - exp(-tau) is formed with
-expm1, so thin fog keeps
-its digits. The weights have a derivative of their own, exact and finite for every tau >= 0
-including infinity:
+expm1, so thin fog keeps its digits. The weights have a derivative of their own, exact and finite
+for every tau >= 0 including infinity:
 
     dL/dtau_i = g_i T_i exp(-tau_i) - sum_{j>i} g_j w_j          with g = dL/dw.
 
-Two layouts, one meaning: `*_dense` for rays x samples arrays, `*_packed` for samples of all rays
-end to end (`marching.PackedSamples`). Source: Max 1995, "Optical Models for Direct Volume
-Rendering"; Mildenhall et al. 2020, eq. 3.
+Samples of all rays lie end to end (`marching.PackedSamples`). Source: Max 1995, "Optical Models
+for Direct Volume Rendering"; Mildenhall et al. 2020, eq. 3.
 """
 
 import functools
@@ -55,11 +53,6 @@ def weights_packed(
     return _weights_packed(longest, optical_depth, ray)
 
 
-def weights_dense(optical_depth: Float[Array, "*rays samples"]) -> Float[Array, "*rays samples"]:
-    """Computes the weights of samples along the last axis. Bad input: as `weights_packed`."""
-    return _weights_dense(optical_depth)
-
-
 def composite_packed(
     weights: Float[Array, " n"],
     colors: Float[Array, "n 3"],
@@ -76,18 +69,6 @@ def composite_packed(
         weights[:, None] * columns, ray, num_segments=num_rays, indices_are_sorted=True
     )
     return _rendered(sums)
-
-
-def composite_dense(
-    weights: Float[Array, "rays samples"],
-    colors: Float[Array, "rays samples 3"],
-    distance: Float[Array, "rays samples"],
-) -> RenderedRays:
-    """Sums samples along the last axis into rays."""
-    columns = jnp.concatenate(
-        [colors, distance[..., None], jnp.ones_like(distance)[..., None]], axis=-1
-    )
-    return _rendered(jnp.sum(weights[..., None] * columns, axis=-2))
 
 
 def over_background(
@@ -127,27 +108,3 @@ def _weights_packed_backward(longest, residuals, cotangent):
 
 
 _weights_packed.defvjp(_weights_packed_forward, _weights_packed_backward)
-
-
-@jax.custom_vjp
-def _weights_dense(optical_depth):
-    return _weights_dense_forward(optical_depth)[0]
-
-
-def _weights_dense_forward(optical_depth):
-    tau = _clean(optical_depth)
-    through = jnp.cumsum(tau, axis=-1)
-    before = jnp.concatenate([jnp.zeros_like(tau[..., :1]), through[..., :-1]], axis=-1)
-    weights = jnp.exp(-before) * -jnp.expm1(-tau)
-    return weights, (weights, jnp.exp(-through), optical_depth >= 0.0)
-
-
-def _weights_dense_backward(residuals, cotangent):
-    weights, after, is_valid = residuals
-    weighted = cotangent * weights
-    from_here = jnp.flip(jnp.cumsum(jnp.flip(weighted, -1), axis=-1), -1)
-    behind = jnp.concatenate([from_here[..., 1:], jnp.zeros_like(from_here[..., :1])], axis=-1)
-    return (jnp.where(is_valid, cotangent * after - behind, 0.0),)
-
-
-_weights_dense.defvjp(_weights_dense_forward, _weights_dense_backward)

@@ -320,7 +320,7 @@ def update(
 
 
 def with_override(state: FailureBinsState, probs: Float[Array, " bins"] | None) -> FailureBinsState:
-    """Fixes the distribution by hand, for tests and debugging; None returns to the sampler's.
+    """Fixes the distribution by hand; None returns to the sampler's.
 
     Raises:
       ValueError: unless there is one number per bin.

@@ -97,15 +97,14 @@ def posed_images(
     ray through the pixel's centre.
 
     Raises:
-      ValueError: for an unknown name, or counts or sizes below 1 (num_val may be 0).
+      ValueError: for an unknown name, or counts, sizes or supersampling below 1 (num_val may be 0).
     """
-    for field, value in (("num_train", num_train), ("num_test", num_test), ("size", size)):
+    counted = (("num_train", num_train), ("num_test", num_test))
+    for field, value in (*counted, ("size", size), ("supersampling", supersampling)):
         if value < 1:
             raise ValueError(f"{field} must be at least 1, got {value}")
-    if num_val < 0 or supersampling < 1:
-        raise ValueError(
-            f"num_val and supersampling must not be negative, got {num_val}, {supersampling}"
-        )
+    if num_val < 0:
+        raise ValueError(f"num_val must not be negative, got {num_val}")
     solids(name)
     counts = {"train": num_train, "test": num_test, "val": num_val}
     splits = {

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from .cameras import Cameras
 from .posed_images import SceneKind
-from .rotations import nearest_rotation, rigid
+from .rotations import nearest_rotation, rigid, scale_of
 
 FAR_UNBOUNDED = 100.0
 _FORWARD_CONE = np.cos(np.radians(32.0))
@@ -54,11 +54,6 @@ class Evidence(NamedTuple):
     near: float | None = None
     far: float | None = None
     is_complete: bool = False
-
-
-def scale_of(similarity: Float[np.ndarray, "4 4"]) -> float:
-    """Scale factor of a similarity transform."""
-    return float(np.cbrt(np.linalg.det(similarity[:3, :3])))
 
 
 def to_scene(

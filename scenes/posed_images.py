@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from .backgrounds import Background, premultiply
 from .cameras import Cameras, without_lens
+from .rotations import scale_of
 
 SceneKind = Literal["bounded", "forward_facing", "unbounded"]
 _MAX_ROTATION_ERROR = 1e-3
@@ -132,7 +133,7 @@ def to_world(
 
 def world_scale(split: SplitImages) -> float:
     """Length in the files' units of a length 1 here; multiply depths by it."""
-    return float(np.cbrt(np.linalg.det(split.world_from_scene[:3, :3])))
+    return scale_of(split.world_from_scene)
 
 
 def gather(

@@ -1,4 +1,4 @@
-"""Rotations and rigid poses on the host, in float64.
+"""Rotations, rigid poses and similarities on the host, in float64.
 
 Quaternions are w, x, y, z. Poses are camera-to-world 4x4 with OpenGL axes.
 """
@@ -45,6 +45,11 @@ def rigid(
     pose[..., :3, 3] = translation
     pose[..., 3, 3] = 1.0
     return pose
+
+
+def scale_of(similarity: Float[np.ndarray, "4 4"]) -> float:
+    """Scale factor of a similarity transform."""
+    return float(np.cbrt(np.linalg.det(similarity[:3, :3])))
 
 
 def look_at(

@@ -76,6 +76,10 @@ class CompareNerfCommand:
         resume_flags.refuse_others(self, besides=("workers", "out"), what="comparison")
         if bool(self.data) == (self.resume is not None):
             raise ValueError("say either --data FOLDER ..., to start, or --resume COMPARISON")
+        if self.size is not None and not any(name.startswith("synthetic:") for name in self.data):
+            raise ValueError(
+                "--size is for synthetic scenes; --downscale divides a folder's images"
+            )
         compare_flags.split_options(compare_flags.sampler_names(self.samplers), self.set)
         names = compare_flags.by_name(self.data, "data")
         return compare_flags.run(

@@ -11,6 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
+from scenes.cores import cores
+
 
 def main(arguments: list[str]) -> int:
     """Does the runs of every COUNT-th seed on every COUNT-th core, from INDEX on."""
@@ -35,13 +37,6 @@ def main(arguments: list[str]) -> int:
         print(f"error: {cli.one_line(error)}")
         return 2
     return 0
-
-
-def cores() -> list[int]:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _stop_with_input(is_stopped: threading.Event) -> None:

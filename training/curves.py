@@ -30,7 +30,6 @@ def draw(
     x_label: str,
     y_label: str,
     is_log_x: bool = False,
-    is_log_y: bool = False,
     target: float | None = None,
 ) -> str:
     """Draws curves; returns an <svg> element.
@@ -63,8 +62,6 @@ def draw(
         axes.axhline(target, color="#60646c", linewidth=1.0, linestyle=(0, (4, 3)))
     if is_log_x:
         axes.set_xscale("log")
-    if is_log_y:
-        axes.set_yscale("log")
     axes.set_title(title, fontsize=11, loc="left")
     axes.set_xlabel(x_label, fontsize=9.5, color="#60646c")
     axes.set_ylabel(y_label, fontsize=9.5, color="#60646c")

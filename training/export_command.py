@@ -50,7 +50,7 @@ class ExportCommand:
         """Exports the newest whole checkpoint."""
         if self.resolution < 8:
             raise ValueError(f"--resolution must be at least 8, got {self.resolution}")
-        runtime.prepare()
+        runtime.prepare(is_guest=True)
         from . import run_folder
 
         folder = run_folder.existing(self.run_folder)
@@ -76,12 +76,12 @@ class ExportCommand:
     def _export_map(self, folder: "RunFolder") -> int:
         from voxels.formats.any_map import check_writable, save_any_map
 
-        from . import run_folder, voxels_setup
+        from . import voxels_setup
 
         path = Path(self.out) if self.out else folder.path / "world.glb"
         check_writable(path)
         block_map, palette = voxels_setup.exported_map(folder)
-        run_folder.write_file(path, lambda partial: save_any_map(partial, block_map, palette))
+        save_any_map(path, block_map, palette)
         print(f"written: {path} ({block_map.num_blocks:,} blocks)")
         return 0
 

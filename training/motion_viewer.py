@@ -87,5 +87,5 @@ def serve(path: str, *, host: str, port: int) -> None:
     print(f"open http://{host}:{player.port} in a browser; Ctrl-C ends")
     try:
         player.run()
-    except KeyboardInterrupt:
+    finally:
         player.stop()

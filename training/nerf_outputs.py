@@ -1,7 +1,7 @@
 """What a finished run leaves behind: held-out numbers, pictures, an orbit, the sampler's view."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from .sampler_pictures import Density
 
 WORST_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of the held-out pixels, worst first, whose part of the error is told."""
-_PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", "depth_rmse")
+_DEPTH = ("depth_rmse", "depth_relative", "depth_within_quarter")
+_PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", *_DEPTH)
 """Numbers of a view; its pictures are not kept, for a set of them may be larger than memory."""
 
 
@@ -77,13 +78,14 @@ def evaluate_and_draw(
             pictures.write_png(folder.images / f"{stem}-beside-truth.png", joined)
             shown.append(Shown(joined, _caption(view)))
     final: dict[str, Any] = {"psnr": _mean(known["psnr"])}
-    names = ["ssim", "depth_rmse"]
+    names = ["ssim", *_DEPTH]
     learned = setup.job.train.corrections
     if learned.colors or learned.appearance:
         names.append("psnr_color_fitted")
     for name in names:
         if any(value is not None for value in known[name]):
-            final[name] = _mean(known[name])
+            # the data's unit may be so large that four digits after the point would say nothing
+            final[name] = _mean(known[name], digits=9 if name == "depth_rmse" else 4)
     if distances:
         final[f"lpips_{setup.job.outputs.lpips}"] = _mean(distances)
     final["num_views"] = len(errors)
@@ -158,9 +160,10 @@ def draw_sampler(
             "error": (pictures.error_picture(rendered.color, target), "error"),
         }
         if remembered is not None:
-            parts["remembered"] = _times_average(remembered[view]), "loss the sampler remembers"
+            picture = pictures.times_average(remembered[view])
+            parts["remembered"] = picture, "loss the sampler remembers"
         parts["density"] = (
-            _times_average(sampled.relative[view]),
+            pictures.times_average(sampled.relative[view]),
             f"how often pixels are drawn ({how}; {low:.2f} to {high:.2f} times the uniform share)",
         )
         if seen is not None:
@@ -182,30 +185,18 @@ def draw_sampler(
     return shown
 
 
-def _times_average(relative: Float[np.ndarray, "rows cols"]) -> UInt8[np.ndarray, "rows cols 3"]:
-    """A factor of 8 either way from average, on a logarithmic scale."""
-    relative = np.log2(np.maximum(relative, 1e-6))
-    return pictures.colorize(relative, low=-3.0, high=3.0, color_map="coolwarm")
-
-
 def write_orbit(
-    setup: Setup,
-    evaluator: Evaluator,
-    snapshot: FieldSnapshot,
-    folder: RunFolder,
-    on_frame: Callable[[], None] = lambda: None,
+    setup: Setup, evaluator: Evaluator, snapshot: FieldSnapshot, folder: RunFolder
 ) -> Path | None:
     """Writes the orbit video of the job; returns its path, or None when it asks for none."""
     outputs = setup.job.outputs
     if not outputs.video_frames:
         return None
-    frames = []
-    for frame in orbit_frames(
+    frames = orbit_frames(
         setup, evaluator, snapshot, num_frames=outputs.video_frames, size=outputs.video_size
-    ):
-        frames.append(frame)
-        on_frame()
-    return video.write_video(folder.images / "orbit", frames, fps=max(6, len(frames) / 5))
+    )
+    fps = max(6, outputs.video_frames / 5)
+    return video.write_video(folder.images / "orbit", frames, fps=fps)
 
 
 def error_concentration(errors: Float[np.ndarray, " pixels"]) -> dict[str, float]:
@@ -239,6 +230,6 @@ def _caption(view: ViewResult) -> str:
     return f"{view.name}: rendered, truth, error, depth. {psnr}{ssim}."
 
 
-def _mean(values: list[Any]) -> float:
+def _mean(values: list[Any], digits: int = 4) -> float:
     known = [value for value in values if value is not None and np.isfinite(value)]
-    return round(float(np.mean(known)), 4) if known else 0.0
+    return round(float(np.mean(known)), digits) if known else 0.0

@@ -100,6 +100,7 @@ def load(config: SceneConfig) -> SplitImages:
         downscale=config.downscale,
         longest_side=config.longest_side,
         with_depth=config.with_depth,
+        depth_scale=config.depth_scale,
         holdout=config.holdout,
         num_train=config.num_train,
         num_test=config.num_test,
@@ -273,10 +274,23 @@ def fingerprint(scene: SplitImages) -> dict[str, Any]:
 
 
 def check_sampler_name(name: str) -> None:
-    """Refuses unknown ray samplers, before images are read, which may take minutes."""
-    if name not in registry.names("rays"):
+    """Refuses ray samplers that are unknown, or need what images do not give.
+
+    Known before images are read, which may take minutes.
+    Raises:
+      ValueError: listing those that can be used here.
+    """
+    missing = {
+        known: [need for need in registry.ENTRIES[known].needs if need not in _SAMPLER_DATA]
+        for known in registry.names("rays")
+    }
+    usable = f"ray samplers: {', '.join(known for known in missing if not missing[known])}"
+    if name not in missing:
+        raise ValueError(f"no ray sampler {name!r}; {usable}")
+    if missing[name]:
         raise ValueError(
-            f"no ray sampler {name!r}; ray samplers: {', '.join(registry.names('rays'))}"
+            f"sampler {name} needs {', '.join(missing[name])}, which images do not give: call it "
+            f"from your own training step (docs/samplers.md); {usable}"
         )
 
 
@@ -287,13 +301,15 @@ def _sampler_mask(setup: Setup) -> Array | None:
 
 def _sampler_data(setup: Setup) -> tuple[Any, ...]:
     needs = registry.ENTRIES[setup.job.sampler.name].needs
-    available = {
-        "images": lambda: _opaque(devices.local(setup.data.pixels.images), setup.background)
-    }
-    missing = [need for need in needs if need not in available]
-    if missing:
-        raise ValueError(f"sampler {setup.job.sampler.name} needs {', '.join(missing)}")
-    return tuple(available[need]() for need in needs)
+    return tuple(_SAMPLER_DATA[need](setup) for need in needs)
+
+
+def _opaque_images(setup: Setup) -> UInt8[Array, "views rows cols 3"]:
+    return _opaque(devices.local(setup.data.pixels.images), setup.background)
+
+
+_SAMPLER_DATA: dict[str, Callable[[Setup], Any]] = {"images": _opaque_images}
+"""What samplers may ask for when they begin, and where it is."""
 
 
 def _opaque(

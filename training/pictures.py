@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from .run_folder import write_file
+from scenes.formats.atomic import write_file
 
 Picture = UInt8[np.ndarray, "rows cols 3"]
+_GAP = 4
 
 
 def write_png(path: Path, picture: UInt8[np.ndarray, "rows cols 3"]) -> None:
@@ -88,11 +89,15 @@ def error_picture(
     return colorize(error, low=0.0, high=high, color_map="inferno")
 
 
-def side_by_side(
-    parts: list[UInt8[np.ndarray, "rows _ 3"]], *, gap: int = 4
-) -> UInt8[np.ndarray, "rows _ 3"]:
+def times_average(relative: Float[np.ndarray, "rows cols"]) -> UInt8[np.ndarray, "rows cols 3"]:
+    """Shows multiples of an average: grey is 1, red up to 8, blue down to an eighth."""
+    relative = np.log2(np.maximum(relative, 1e-6))
+    return colorize(relative, low=-3.0, high=3.0, color_map="coolwarm")
+
+
+def side_by_side(parts: list[UInt8[np.ndarray, "rows _ 3"]]) -> UInt8[np.ndarray, "rows _ 3"]:
     """Joins pictures of equal height with white between them."""
-    space = np.full((parts[0].shape[0], gap, 3), 255, np.uint8)
+    space = np.full((parts[0].shape[0], _GAP, 3), 255, np.uint8)
     joined = [parts[0]]
     for part in parts[1:]:
         joined += [space, part]

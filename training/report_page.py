@@ -99,12 +99,12 @@ def table(
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def picture(image: UInt8[np.ndarray, "rows cols 3"], caption: str, *, is_wide: bool = True) -> str:
+def picture(image: UInt8[np.ndarray, "rows cols 3"], caption: str) -> str:
     """A picture inside the page."""
     data = base64.b64encode(png_bytes(image)).decode()
-    kind = ' class="wide"' if is_wide else ""
     return (
-        f'<figure{kind}><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
+        '<figure class="wide">'
+        f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from .run_folder import write_file
+from scenes.formats.atomic import write_file
 
 
 def has_ffmpeg() -> bool:
@@ -32,7 +32,7 @@ def write_video(
 
     Args:
       path: where to, without regard to its suffix.
-      frames: encoded as they come; none is kept.
+      frames: encoded as they come; MP4 keeps none of them, GIF all, with 128 colours each.
     Raises:
       ValueError: without frames.
       OSError: when the file cannot be written.

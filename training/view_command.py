@@ -1,11 +1,18 @@
 """`hardlight view`: look around in a run from a web browser."""
 
+import contextlib
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
 from . import runtime
+from .flag_types import OptionalInt
+
+PictureName = Literal["color", "depth", "opacity"]
+"""What of a radiance field a visitor may see."""
+CameraMode = Literal["none", "photographs", "errors", "draws"]
+"""What a radiance field's training cameras may show."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,17 +37,24 @@ class ViewCommand:
     """Port of the local web server."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 lets other machines in."""
-    size: int = 256
-    """Longer side of the pictures in pixels; while you move it is a quarter of this."""
-    picture: Literal["color", "depth", "opacity"] = "color"
-    """What of a radiance field is shown first; the page can change it."""
-    cameras: Literal["none", "photographs", "errors", "draws"] = "none"
+    size: OptionalInt = None
+    """Longer side of a radiance field's pictures in pixels; while you move it is a quarter of this.
+    Default 256."""
+    picture: Annotated[
+        PictureName | None,
+        tyro.conf.arg(metavar="{color,depth,opacity}", help_behavior_hint=""),
+    ] = None
+    """What of a radiance field is shown first; the page can change it. Default color."""
+    cameras: Annotated[
+        CameraMode | None,
+        tyro.conf.arg(metavar="{none,photographs,errors,draws}", help_behavior_hint=""),
+    ] = None
     """Training cameras of a radiance field, with what they saw, where it is wrong, or where the
-    sampler looks; the page can change it."""
+    sampler looks; the page can change it. Default none."""
 
     def run(self) -> int:
-        """Serves until interrupted."""
-        if self.size < 16:
+        """Serves until interrupted, which is how a visit ends."""
+        if self.size is not None and self.size < 16:
             raise ValueError(f"--size must be at least 16, got {self.size}")
         try:
             import viser
@@ -49,21 +63,32 @@ class ViewCommand:
                 'the viewer needs the package viser: pip install "hardlight[viewer]"'
             ) from error
         del viser
-        runtime.prepare()
+        runtime.prepare(is_guest=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            self._serve()
+        return 0
+
+    def _serve(self) -> None:
         from . import motion_viewer, viewer, voxels_viewer
 
         if motion_viewer.is_motion(self.run_folder):
+            self._refuse_flags_of_fields("a motion run")
             motion_viewer.serve(self.run_folder, host=self.host, port=self.port)
-            return 0
-        if voxels_viewer.is_voxels(self.run_folder):
+        elif voxels_viewer.is_voxels(self.run_folder):
+            self._refuse_flags_of_fields("a block world")
             voxels_viewer.serve(self.run_folder, host=self.host, port=self.port)
-            return 0
-        viewer.serve(
-            self.run_folder,
-            host=self.host,
-            port=self.port,
-            size=self.size,
-            picture=self.picture,
-            cameras=self.cameras,
-        )
-        return 0
+        else:
+            viewer.serve(
+                self.run_folder,
+                host=self.host,
+                port=self.port,
+                size=256 if self.size is None else self.size,
+                picture=self.picture or "color",
+                cameras=self.cameras or "none",
+            )
+
+    def _refuse_flags_of_fields(self, shown: str) -> None:
+        flags = {"--size": self.size, "--picture": self.picture, "--cameras": self.cameras}
+        asked = ", ".join(flag for flag, value in flags.items() if value is not None)
+        if asked:
+            raise ValueError(f"{self.run_folder} is {shown}; only radiance fields have {asked}")

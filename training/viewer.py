@@ -7,21 +7,21 @@ takes the place of the old one.
 
 import threading
 import time
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from scenes.cameras import make_cameras
+from scenes.cameras import make_cameras, opengl_from_opencv
 from scenes.posed_images import PosedImages
+from scenes.rotations import matrix_from_quaternion, rigid
 
-from . import camera_paths, checkpoints, loaded_run, pictures, run_folder, viewer_frusta
+from . import camera_paths, checkpoints, loaded_run, pictures, run_folder
 from .loaded_run import LoadedRun
 from .nerf_setup import bounds
+from .view_command import CameraMode, PictureName
 from .viewer_frusta import Frusta
 
-PICTURES = ("color", "depth", "opacity")
-"""What the visitor may see."""
 _MOVING_SHARE = 0.25
 _FOLLOW_SECONDS = 3.0
 
@@ -52,17 +52,23 @@ class Viewer:
         self._moved: dict[int, threading.Event] = {}
         gui = self._server.gui
         self._step = gui.add_text("step", str(run.step), disabled=True)
-        self._shown = gui.add_dropdown("picture", PICTURES, initial_value=picture)
+        self._shown = gui.add_dropdown("picture", get_args(PictureName), initial_value=picture)
         self._shown.on_update(lambda _: self._redraw())
-        self._cameras = gui.add_dropdown("cameras", viewer_frusta.MODES, initial_value=cameras)
-        self._frusta = Frusta(self._server, lambda: self._run, self._lock)
-        self._frusta.show(cameras)
-        self._cameras.on_update(lambda _: self._frusta.show(self._cameras.value))
+        modes = get_args(CameraMode)
+        self._cameras = gui.add_dropdown("cameras", modes, initial_value=cameras)
+        self._frusta = Frusta(
+            self._server, lambda: self._run, lambda: self._cameras.value, self._lock
+        )
+        self._frusta.show()
+        self._cameras.on_update(lambda _: self._frusta.show())
         self._server.on_client_connect(self._welcome)
+        self._server.on_client_disconnect(lambda client: self._forget(client.client_id))
 
     def stop(self) -> None:
-        """Ends the server."""
+        """Ends the server, and what is drawn for visitors."""
         self._server.stop()
+        for client_id in list(self._moved):
+            self._forget(client_id)
 
     def follow(self) -> bool:
         """Takes up the newest checkpoint; says whether there was a newer one."""
@@ -72,7 +78,7 @@ class Viewer:
         self._run = found
         self._step.value = str(found.step)
         if self._cameras.value in ("errors", "draws"):
-            self._frusta.show(self._cameras.value)
+            self._frusta.show()
         self._redraw()
         return True
 
@@ -131,22 +137,31 @@ class Viewer:
         moved = threading.Event()
         moved.set()
         self._moved[client.client_id] = moved
+        if client.client_id not in self._server.get_clients():  # gone before it was written down
+            self._forget(client.client_id)
         client.camera.on_update(lambda _: moved.set())
         threading.Thread(target=self._follow, args=(client, moved), daemon=True).start()
 
+    def _forget(self, client_id: int) -> None:
+        """Wakes the thread that draws for a visitor, which then finds that nobody looks."""
+        moved = self._moved.pop(client_id, None)
+        if moved is not None:
+            moved.set()
+
     def _follow(self, client: Any, moved: threading.Event) -> None:
-        """Draws coarse pictures while the camera moves, and a sharp one when it rests."""
-        clients = self._server.get_clients
+        """Draws coarse pictures while the camera moves, and a sharp one when it rests.
+
+        Ends when the visitor is gone.
+        """
         while True:
             moved.wait()
-            if client.client_id not in clients():
-                self._moved.pop(client.client_id, None)
+            moved.clear()
+            if client.client_id not in self._moved:
                 return
-            while moved.is_set():
-                moved.clear()
-                self._show(client, max(16, round(self._size * _MOVING_SHARE)))
-                time.sleep(0.02)
-            self._show(client, self._size)
+            self._show(client, max(16, round(self._size * _MOVING_SHARE)))
+            time.sleep(0.02)
+            if not moved.is_set():
+                self._show(client, self._size)
 
     def _show(self, client: Any, longest: int) -> None:
         camera = client.camera
@@ -164,16 +179,7 @@ def opengl_pose(
     wxyz: Float[np.ndarray, " 4"], position: Float[np.ndarray, " 3"]
 ) -> Float[np.ndarray, "4 4"]:
     """Turns the viewer's camera (OpenCV axes: y down, looks along +z) into camera-to-world."""
-    w, x, y, z = np.asarray(wxyz, np.float64) / np.linalg.norm(wxyz)
-    pose = np.eye(4)
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    pose[:3, 1:3] *= -1.0
-    pose[:3, 3] = position
-    return pose
+    return opengl_from_opencv(rigid(matrix_from_quaternion(wxyz), position))
 
 
 def serve(

@@ -16,7 +16,6 @@ from .loaded_run import LoadedRun
 from .nerf_evaluation import over
 from .nerf_setup import bounds
 
-MODES = ("photographs", "errors", "draws", "none")
 _MAX_FRUSTA = 24
 _LONGEST = 96
 
@@ -26,15 +25,31 @@ class Frusta:
 
     Args:
       server: viser's.
+      run: gives the run as it is now.
+      mode: gives what is to be shown now, one of `view_command.CameraMode`.
       lock: held while the field is rendered.
     """
 
-    def __init__(self, server: Any, run: Callable[[], LoadedRun], lock: threading.Lock):
-        self._server, self._run, self._lock = server, run, lock
+    def __init__(
+        self,
+        server: Any,
+        run: Callable[[], LoadedRun],
+        mode: Callable[[], str],
+        lock: threading.Lock,
+    ):
+        self._server, self._run, self._mode, self._lock = server, run, mode, lock
         self._handles: list[Any] = []
+        self._showing = threading.Lock()
 
-    def show(self, mode: str) -> None:
-        """Replaces the frusta by those of a mode."""
+    def show(self) -> None:
+        """Replaces the frusta by those of the mode that is to be shown.
+
+        Threads wait for each other, and the last of them finds the mode that holds then.
+        """
+        with self._showing:
+            self._replace(self._mode())
+
+    def _replace(self, mode: str) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -81,12 +96,7 @@ class Frusta:
             )
             places = {name: view for view, name in enumerate(train.names)}
             return [
-                pictures.colorize(
-                    np.log2(np.maximum(chances.relative[places[name]][::stride, ::stride], 1e-6)),
-                    low=-3.0,
-                    high=3.0,
-                    color_map="coolwarm",
-                )
+                pictures.times_average(chances.relative[places[name]][::stride, ::stride])
                 for name in posed.names
             ]
         return [

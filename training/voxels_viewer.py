@@ -136,10 +136,8 @@ def textured_surface(block_map: BlockMap, lit: Float[np.ndarray, "materials 6 3"
         raise ValueError("the map has no blocks, so there is nothing to show")
     across, down = (mesh.face + 0.5) / 6, (mesh.material - 0.5) / len(lit)
     corners = np.repeat(np.stack([across, 1.0 - down], axis=-1), 4, axis=0)
-    first = 4 * np.arange(len(mesh.face))[:, None]
-    triangles = (first + np.array([[0, 1, 2, 0, 2, 3]])).reshape(-1, 3)
     colors = Image.fromarray(pictures.to_uint8(lit))
     material = PBRMaterial(baseColorTexture=colors, metallicFactor=0.0, roughnessFactor=1.0)
     visual = trimesh.visual.TextureVisuals(uv=corners, material=material)  # pyright: ignore[reportAttributeAccessIssue]
     vertices = mesh.corners.reshape(-1, 3)
-    return trimesh.Trimesh(vertices, triangles, visual=visual, process=False)
+    return trimesh.Trimesh(vertices, mesh.triangles(), visual=visual, process=False)

@@ -27,6 +27,11 @@ class FaceMesh(NamedTuple):
     face: Int[np.ndarray, " quads"]
     material: Int[np.ndarray, " quads"]
 
+    def triangles(self) -> Int[np.ndarray, "triangles 3"]:
+        """Two triangles for each rectangle, wound as it is; they count all corners in a row."""
+        first = 4 * np.arange(len(self.corners))[:, None]
+        return (first + np.array([[0, 1, 2, 0, 2, 3]])).reshape(-1, 3)
+
 
 def face_mesh(block_map: BlockMap, *, is_merged: bool = True) -> FaceMesh:
     """Meshes the exposed faces; without merging there is one rectangle per face."""

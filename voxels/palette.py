@@ -19,8 +19,8 @@ FACE_NAMES = ("+X", "-X", "+Y", "-Y", "+Z", "-Z")
 FACE_NORMALS = np.array(
     [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], np.float32
 )
-# colour slots: 0 top, 1 bottom, 2 side
-_SLOT_OF_FACE = np.array([2, 2, 0, 1, 2, 2])
+SLOT_OF_FACE = np.array([2, 2, 0, 1, 2, 2])
+"""Which of a material's colours each face has: 0 top, 1 bottom, 2 side."""
 
 _TERRAIN = {
     "Grass": ((0.34, 0.68, 0.36), (0.40, 0.30, 0.16), (0.45, 0.58, 0.30)),
@@ -118,5 +118,5 @@ def lit_colors(palette: Palette, lighting: Lighting) -> Float[Array, "materials 
     The clamp is on this constant table, never on a pixel, so it takes no gradient from the grid.
     Differentiable in the palette and the lighting where the clamp does not bind.
     """
-    base = jnp.asarray(palette.colors)[:, _SLOT_OF_FACE]
+    base = jnp.asarray(palette.colors)[:, SLOT_OF_FACE]
     return jnp.clip(base * light_factors(lighting)[None], 0.0, 1.0)

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+from scenes import rotations
 from scenes.cameras import Cameras, make_cameras
 
 from .block_map import BlockMap, make_map
@@ -106,16 +107,13 @@ def look_at(
     """Camera-to-world pose at `eye` that looks at `centre` with +Y up (OpenGL axes).
 
     Looking straight up or down, -Z takes the place of up.
+    Raises:
+      ValueError: if both are the same point.
     """
     forward = np.asarray(centre, float) - eye
-    forward = forward / np.linalg.norm(forward)
-    up = np.array([0.0, 1.0, 0.0]) if abs(forward[1]) < 1 - 1e-9 else np.array([0.0, 0.0, -1.0])
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3, :3] = np.stack([right, np.cross(right, forward), -forward], axis=1)
-    pose[:3, 3] = eye
-    return pose
+    is_vertical = abs(forward[1]) >= (1 - 1e-9) * np.linalg.norm(forward)
+    up = np.array([0.0, 0.0, -1.0]) if is_vertical else np.array([0.0, 1.0, 0.0])
+    return rotations.look_at(eye, centre, up)
 
 
 def _heights(random: np.random.Generator, size_x: int, size_z: int) -> Float[np.ndarray, "x z"]:

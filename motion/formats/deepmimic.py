@@ -18,6 +18,7 @@ from jaxtyping import Float
 from motion import resampling
 from motion.clips import LARGEST, Clip, check_clip
 from scenes.formats.json_files import read_json
+from scenes.rotations import matrix_from_quaternion
 
 _WIDTH = 44
 _CHEST, _RIGHT_HIP, _RIGHT_KNEE, _RIGHT_ANKLE = 8, 16, 20, 21
@@ -157,23 +158,13 @@ def _turn(table: np.ndarray, column: int) -> Float[np.ndarray, "frames 4"]:
 
 def _yxz(quaternion: Float[np.ndarray, "frames 4"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Angles (a, b, c) with R = Ry(a) Rx(b) Rz(c)."""
-    m = _matrix(quaternion)
+    m = matrix_from_quaternion(quaternion)
     roll = np.arcsin(np.clip(-m[:, 1, 2], -1, 1))
     return np.arctan2(m[:, 0, 2], m[:, 2, 2]), roll, np.arctan2(m[:, 1, 0], m[:, 1, 1])
 
 
 def _zxy(quaternion: Float[np.ndarray, "frames 4"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Angles (a, b, c) with R = Rz(a) Rx(b) Ry(c)."""
-    m = _matrix(quaternion)
+    m = matrix_from_quaternion(quaternion)
     roll = np.arcsin(np.clip(m[:, 2, 1], -1, 1))
     return np.arctan2(-m[:, 0, 1], m[:, 1, 1]), roll, np.arctan2(-m[:, 2, 0], m[:, 2, 2])
-
-
-def _matrix(quaternion: Float[np.ndarray, "frames 4"]) -> Float[np.ndarray, "frames 3 3"]:
-    w, x, y, z = quaternion.T
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)

@@ -7,7 +7,6 @@ start), so results are bit-identical for any number of threads and after a resum
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled names have no stubs)
 
-import os
 from typing import NamedTuple
 
 import mujoco
@@ -19,16 +18,10 @@ from motion.kinematics import body_motion
 from motion.perturbations import Randomisation
 from motion.robots import Robot
 from motion.tracking import Bodies, Physical
+from scenes.cores import cores
 
 _STAGE = int(mujoco.mjtStage.mjSTAGE_VEL)
 _FIELDS = ("xpos", "xquat", "cvel", "subtree_com")
-
-
-def _cores() -> int:
-    """Cores this process may use, where the system tells, else all."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class CState(NamedTuple):
@@ -50,7 +43,7 @@ class CEngine:
     def __init__(self, robot: Robot, num_envs: int, num_threads: int | None = None):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        threads = num_threads or _cores()
+        threads = num_threads or len(cores())
         self._robot = robot
         self._batch = Batch(robot.model, num_envs, min(threads, num_envs), persistent=True)
         self._fields = [self._batch.bind(name) for name in _FIELDS]

@@ -62,7 +62,6 @@ DESCRIPTION = RobotDescription(
         ("*_shoulder_pitch_joint", 0.2),
     ),
 )
-NUM_JOINTS = 29
 
 LIMITS = {"right_hip_roll_joint": (-2.9671, 0.5236)}
 """Limits the model file has wrong: it gives the right hip the left one's, not mirrored."""

@@ -11,12 +11,12 @@ import numpy as np
 
 from .description import Motor, RobotDescription, tuned_motor
 
-_TRACKED = ("*hip_roll*", "*knee*", "*ankle_roll*", "*torso*", "*shoulder_roll*", "*elbow*")
-_TRACKED_ENDS = ("*wrist_yaw*",)
+_TRACKED = ("hip_roll", "knee", "ankle_roll", "torso", "shoulder_roll", "elbow", "wrist_yaw")
+_FEWEST_TRACKED, _MOST_TRACKED = 6, 32
 _FEET = ("*foot*", "*ankle_roll*", "*ankle*", "*toe*")
 _ANCHORS = ("*torso*", "*chest*", "*trunk*", "*waist*")
-_MAX_TRACKED = 16
 _STANDING_KEYS = ("home", "stand", "default", "knees_bent")
+_OR_DESCRIBE = "or describe the robot from Python: load_robot(description=...)"
 
 
 def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
@@ -26,8 +26,10 @@ def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
     apart), the anchor is the torso or else the root. Motors take stiffness and damping from
     position actuators, else from the joint's armature; effort from the joint's, the actuator's or
     the motor's range. The default pose is the keyframe called home or stand, else the first.
+    Tracked are bodies named as those of a humanoid usually are, or all with joints where few are.
     Raises:
-      ValueError: when feet, or a joint's stiffness, cannot be found; says which.
+      ValueError: when feet, or a joint's stiffness, cannot be found, or too many bodies would be
+        tracked; says which, and what to change in the file.
     """
     bodies = _tree(spec)
     names = [body.name for body in bodies]
@@ -36,16 +38,20 @@ def infer_description(spec: mujoco.MjSpec, name: str) -> RobotDescription:
     if not feet:
         raise ValueError(
             f"cannot tell which bodies are feet: none of {', '.join(ends)} is called foot, ankle "
-            "or toe; give a description"
+            f"or toe; name them so in the file, {_OR_DESCRIBE}"
         )
-    tracked = [n for n in names if _is_any(n, _TRACKED) or _is_any(n, _TRACKED_ENDS)]
-    if len(tracked) < 6:
+    tracked = [n for n in names if any(part in n.lower() for part in _TRACKED)]
+    if len(tracked) < _FEWEST_TRACKED:
         tracked = [n for n, body in zip(names, bodies, strict=True) if body.joints]
     hands = [n for n in ends if n in tracked and n not in feet]
     chosen = {names[0], *feet, *tracked}
     order = tuple(n for n in names if n in chosen)
-    if len(order) > 2 * _MAX_TRACKED:
-        raise ValueError(f"{len(order)} bodies to track are too many; give a description")
+    if len(order) > _MOST_TRACKED:
+        raise ValueError(
+            f"{len(order)} bodies to track are more than {_MOST_TRACKED}; give {_FEWEST_TRACKED} "
+            "or more in the file, and those alone, names with one of "
+            f"{', '.join(_TRACKED)}, {_OR_DESCRIBE}"
+        )
     anchors = _first_match(_ANCHORS, order)
     return RobotDescription(
         name=name,
@@ -65,10 +71,6 @@ def _tree(spec: mujoco.MjSpec) -> list[mujoco.MjsBody]:
     if not roots:
         raise ValueError("the file has no body with a free joint")
     return [roots[0], *roots[0].find_all(mujoco.mjtObj.mjOBJ_BODY)]
-
-
-def _is_any(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
 
 
 def _first_match(patterns: tuple[str, ...], names: list[str] | tuple[str, ...]) -> list[str]:
@@ -108,7 +110,7 @@ def _motor(spec: mujoco.MjSpec, joint: mujoco.MjsJoint) -> Motor:
         return tuned_motor(float(joint.armature), effort)
     raise ValueError(
         f"joint {joint.name} has neither a position actuator nor an armature, so its stiffness is "
-        "unknown; give a description"
+        f"unknown; give it a <position> actuator with kp and kv, or an armature, {_OR_DESCRIBE}"
     )
 
 
@@ -121,7 +123,7 @@ def _servo_damping(spec: mujoco.MjSpec, actuator: mujoco.MjsActuator) -> float:
     except ValueError as error:
         raise ValueError(
             f"actuator {actuator.name or actuator.target} has a dampratio, and the file does not "
-            f"compile without its meshes ({error}); give kv, or a description"
+            f"compile without its meshes ({error}); give it kv instead, {_OR_DESCRIBE}"
         ) from error
     number = [other.target for other in spec.actuators].index(actuator.target)
     return -float(model.actuator_biasprm[number][2])

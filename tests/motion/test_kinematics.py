@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import os
 
 import jax
 import mujoco
 import numpy as np
 import pytest
 
+from motion import kinematics
 from motion.kinematics import clip_kinematics
 from motion.robots import build_robot, humanoid_robot
 from motion.tree_kinematics import bodies_at, tree_of
@@ -113,3 +115,19 @@ def test_states_of_another_robot_are_refused():
         clip_kinematics(robot, qpos[:, :-1], qvel)
     with pytest.raises(ValueError, match="at least one frame"):
         clip_kinematics(robot, qpos[:0], qvel[:0])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say")
+def test_clips_are_computed_in_no_more_threads_than_there_are_cores(monkeypatch):
+    counts = []
+    plain = kinematics.Batch
+
+    def counted(model, size, threads):
+        counts.append(threads)
+        return plain(model, size, threads)
+
+    monkeypatch.setattr(kinematics, "Batch", counted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {7})
+    robot = tiny_robot()
+    clip_kinematics(robot, *states(robot, 3))
+    assert counts == [1]

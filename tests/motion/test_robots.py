@@ -298,6 +298,44 @@ def test_files_that_cannot_be_used_say_why(tmp_path, changes, reason):
         load_robot(write(tmp_path, legged(**changes)))
 
 
+def with_chain(length, name):
+    """The legged robot with a chain of jointed bodies on its torso."""
+    chain = "".join(
+        f'<body name="{name}{i}"><joint name="{name}_joint{i}" armature="0.01" range="-1 1"/>'
+        '<geom type="sphere" size="0.02" mass="0.1"/>'
+        for i in range(length)
+    )
+    text = legged().replace('<geom type="sphere" size="0.1"/>\n      </body>', "@", 1)
+    assert "@" in text
+    text = text.replace("@", f'<geom type="sphere" size="0.1"/>{chain}{"</body>" * length}</body>')
+    return text[: text.index("<keyframe>")] + "</mujoco>"
+
+
+def test_a_file_that_says_too_little_is_told_what_to_add(tmp_path):
+    bare = legged(actuators="")
+    ratio = '<position joint="waist" kp="30" dampratio="1"/>'
+    nameless = legged().replace("left_foot", "left_x").replace("right_foot", "right_x")
+    for text, wanted in (
+        (nameless, "none of torso, left_x, right_x is called foot, ankle or toe; name them so"),
+        (bare, "give it a <position> actuator with kp and kv, or an armature"),
+        (legged(actuators=ratio, foot="mesh", mesh='mesh="shell" mass="1"'), "give it kv instead"),
+        (with_chain(30, "link"), "34 bodies to track are more than 32; give 6 or more in the file"),
+    ):
+        with pytest.raises(ValueError, match=r"file|actuator") as raised:
+            load_robot(write(tmp_path, text))
+        assert wanted in str(raised.value)
+        assert str(raised.value).endswith("from Python: load_robot(description=...)")
+
+
+def test_as_many_bodies_are_tracked_as_the_file_names(tmp_path):
+    assert len(load_robot(write(tmp_path, with_chain(28, "link"))).tracked_bodies) == 32
+    named = with_chain(30, "link")
+    for i in range(6):
+        named = named.replace(f'"link{i}"', f'"link{i}_knee"')
+    tracked = load_robot(write(tmp_path, named)).tracked_bodies
+    assert [name for name in tracked if "link" in name] == [f"link{i}_knee" for i in range(6)]
+
+
 def test_bad_paths_and_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="humanoid, g1, or the path"):
         load_robot("atlas")

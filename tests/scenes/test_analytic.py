@@ -158,5 +158,7 @@ def test_bad_arguments_are_refused():
         analytic.posed_images("lego")
     with pytest.raises(ValueError, match="num_test must be at least 1, got 0"):
         analytic.posed_images("spheres", num_test=0)
-    with pytest.raises(ValueError, match="supersampling"):
+    with pytest.raises(ValueError, match="num_val must not be negative, got -1"):
+        analytic.posed_images("spheres", num_val=-1)
+    with pytest.raises(ValueError, match="supersampling must be at least 1, got 0"):
         analytic.posed_images("spheres", supersampling=0)

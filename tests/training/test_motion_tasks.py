@@ -1,7 +1,6 @@
 """What `--task` stands for, and what of it a user's flags overrule."""
 
 import dataclasses
-import typing
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,9 @@ import numpy as np
 from motion import rewards, starts
 from motion.train_step import TrainConfig
 from samplers.motion_bins import MotionTime, bin_of
-from training import motion_options, motion_tasks
+from training import motion_options
 from training.compare_motion_command import CompareMotionCommand
-from training.motion_command import MotionCommand, TaskChoice
+from training.motion_command import MotionCommand
 
 
 def built(**flags):
@@ -94,8 +93,3 @@ def test_a_comparison_has_the_starts_of_its_task():
     assert found["mild"]["exponent"] == 1
     assert found["mild"]["look_back_frames"] == 35
     assert comparison.base.train.ppo.noise_steps == 5
-
-
-def test_every_task_can_be_asked_for():
-    choice = typing.get_args(TaskChoice)[0]
-    assert set(typing.get_args(choice)) == set(motion_tasks.TASKS)

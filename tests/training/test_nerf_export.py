@@ -127,7 +127,7 @@ def test_points_lie_where_the_views_see_something(finished, tmp_path):
 
 def test_the_frusta_have_a_picture_for_every_mode(finished):
     run = loaded_run.load(str(finished[0]))
-    frusta = viewer_frusta.Frusta(None, lambda: run, threading.Lock())
+    frusta = viewer_frusta.Frusta(None, lambda: run, lambda: "none", threading.Lock())
     for mode in ("photographs", "errors", "draws"):
         shown = frusta.images(mode)
         assert len(shown) == 3

@@ -1,6 +1,6 @@
 """Export to glTF (.glb, .gltf), PLY and OBJ through trimesh: merged faces with flat colours.
 
-Colours are per vertex and per rectangle, unlit by default, so that other programs light them.
+Colours are per vertex and per rectangle, unlit, so that other programs light them.
 Axes stay ours (+Y up), which is glTF's convention. Needs the package trimesh.
 """
 
@@ -9,28 +9,17 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from ..block_map import BlockMap
 from ..meshing import face_mesh
-from ..palette import Palette
+from ..palette import SLOT_OF_FACE, Palette
 
 MESH_ENDINGS = (".glb", ".gltf", ".ply", ".obj")
-_SLOT_OF_FACE = np.array([2, 2, 0, 1, 2, 2])
 
 
-def save_mesh(
-    path: str | os.PathLike[str],
-    block_map: BlockMap,
-    palette: Palette,
-    *,
-    lit: Float[np.ndarray, "materials 6 3"] | None = None,
-    is_merged: bool = True,
-) -> int:
+def save_mesh(path: str | os.PathLike[str], block_map: BlockMap, palette: Palette) -> int:
     """Writes the surface of a map; the file's ending says how.
 
-    Args:
-      lit: colours by material and face to bake in, see `palette.lit_colors`.
     Returns:
       How many rectangles were written.
     Raises:
@@ -47,17 +36,14 @@ def save_mesh(
     ending = target.suffix.lower()
     if ending not in MESH_ENDINGS:
         raise ValueError(f'a mesh file ends in one of {MESH_ENDINGS}, got "{target.name}"')
-    mesh = face_mesh(block_map, is_merged=is_merged)
+    mesh = face_mesh(block_map)
     if not len(mesh.face):
         raise ValueError("the map has no blocks, so there is no surface to write")
-    unlit = np.asarray(palette.colors)[mesh.material - 1, _SLOT_OF_FACE[mesh.face]]
-    color = unlit if lit is None else np.asarray(lit)[mesh.material - 1, mesh.face]
+    color = np.asarray(palette.colors)[mesh.material - 1, SLOT_OF_FACE[mesh.face]]
     rgba = np.concatenate([np.round(255 * color), np.full((len(color), 1), 255)], axis=-1)
-    first = 4 * np.arange(len(mesh.face))[:, None]
-    triangles = (first + np.array([[0, 1, 2, 0, 2, 3]])).reshape(-1, 3)
     surface = trimesh.Trimesh(
         vertices=mesh.corners.reshape(-1, 3),
-        faces=triangles,
+        faces=mesh.triangles(),
         vertex_colors=np.repeat(rgba.astype(np.uint8), 4, axis=0),
         process=False,
     )
