@@ -31,6 +31,7 @@ from .compare_config import (
 )
 from .curves import COLORS, Line
 from .nerf_evaluation import Evaluator
+from .nerf_loop import WORST_HOLD
 from .run_folder import RunFolder
 
 
@@ -294,6 +295,13 @@ KINDS: dict[str, Kind] = {
                 None,
                 _of_errors("0.01"),
             ),
+            Column(
+                "worst_percent_at_first",
+                "the same at the first look (lattice)",
+                3,
+                None,
+                lambda run: run.get("first_look", {}).get(WORST_HOLD),
+            ),
             Column("rays_per_second", "rays per second", 0, max, _of_run("rays_per_second")),
         ),
         note="The final value is measured on every held-out pixel, the others on the curve's fixed "
@@ -321,6 +329,7 @@ KINDS: dict[str, Kind] = {
                 100.0,
             ),
             Column("export_gap", "export gap (dB)", 1, max, _of_final("export_gap")),
+            Column("entropy", "entropy of the cameras at the end", 3, None, _of_draws("entropy")),
         ),
         note="The final value is measured on all views, the others on the fixed views.",
         facts=("guidance",),
@@ -346,6 +355,14 @@ KINDS: dict[str, Kind] = {
         columns=(
             Column("mpjpe_global", "body error, global (m)", 4, min, _of_final("mpjpe_global")),
             Column("clips_completed", "clips played whole", 2, max, _of_final("clips_completed")),
+            Column("entropy", "entropy of the starts", 3, None, _of_draws("entropy")),
+            Column(
+                "effective_sample_share",
+                "effective share of the bins",
+                3,
+                None,
+                _of_draws("effective_sample_share"),
+            ),
             Column("cpu_seconds", "CPU-seconds", 0, None, _of_run("cpu_seconds")),
         ),
         note="Steps are control steps of all copies together.",

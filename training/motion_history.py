@@ -1,10 +1,12 @@
 """What the sampler of a motion run knew in its course: the columns of the report's heat maps."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from samplers import failure_bins
+from samplers import diagnostics, failure_bins
 from samplers.base import Sampler
 
 _MOST = 200
@@ -33,3 +35,20 @@ def add(history: list[dict[str, Any]], newest: dict[str, Any]) -> None:
     while len(history) > _MOST:
         steps = np.array([entry["env_steps"] for entry in history])
         del history[1 + int(np.argmin(steps[2:] - steps[:-2]))]
+
+
+def draws(history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Says in numbers how starts were drawn, on average over the columns.
+
+    Returns:
+      `entropy`, normalised so that 1 is uniform over bins, and `effective_sample_share`,
+      1 / sum p^2 over the number of bins.
+    """
+    found = [diagnostics.concentration(jnp.asarray(entry["probabilities"])) for entry in history]
+    bins = len(history[-1]["probabilities"])
+    return {
+        "entropy": round(float(np.mean([one.entropy for one in found])), 5),
+        "effective_sample_share": round(
+            float(np.mean([one.effective_items for one in found])) / bins, 5
+        ),
+    }

@@ -307,6 +307,7 @@ def _finish(
         "versions": runtime.versions(),
         "onnx": exported,
         "final": verdict.final,
+        "draws": motion_history.draws(progress.history),
         "curve": progress.curve,
         "curve_metric": f"share of starts that track for {job.loop.survival_seconds:g} s",
     }

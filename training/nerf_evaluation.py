@@ -21,6 +21,7 @@ from scenes.posed_images import world_scale
 from .nerf_setup import Setup, bounds
 
 _SSIM_WINDOW = 11
+_WORST_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class ViewResult(NamedTuple):
@@ -66,12 +67,19 @@ class Evaluator:
 
     def quick_psnr(self, snapshot: FieldSnapshot) -> float:
         """Mean over the held-out views of the PSNR on the lattice."""
-        values = []
+        return self.quick(snapshot)[0]
+
+    def quick(self, snapshot: FieldSnapshot) -> tuple[float, dict[str, float]]:
+        """Looks at the lattice alone: the mean PSNR, and `error_concentration` of its pixels."""
+        values, errors = [], []
         for view in range(self._posed.num_views):
-            rendered = self._render(snapshot, view, self.stride)
-            values.append(_psnr(rendered.color, *self._truth(view, self.stride)))
+            color = self._render(snapshot, view, self.stride).color
+            target, mask = self._truth(view, self.stride)
+            values.append(_psnr(color, target, mask))
+            errors.append(_squared(color, target, mask).mean(-1))
         known = [value for value in values if np.isfinite(value)]
-        return float(np.mean(known)) if known else 0.0
+        psnr = float(np.mean(known)) if known else 0.0
+        return psnr, error_concentration(np.concatenate(errors))
 
     def preview(
         self, snapshot: FieldSnapshot, *, max_side: int = 128
@@ -169,6 +177,20 @@ def fit_colors(
     counted = np.ones(color.shape[:2], bool) if mask is None else mask
     affine = np.linalg.lstsq(inputs[counted], target[counted], rcond=None)[0]
     return np.clip(inputs @ affine, 0.0, 1.0)
+
+
+def error_concentration(errors: Float[np.ndarray, " pixels"]) -> dict[str, float]:
+    """Gives the share of the squared error that the worst pixels hold, by their share of all.
+
+    Spread evenly, the worst tenth of the pixels would hold a tenth of the error.
+    """
+    errors = np.sort(errors if errors.size else np.zeros(1))  # masks may leave nothing that counts
+    total = max(float(errors.sum(dtype=np.float64)), 1e-30)
+    found = {}
+    for share in _WORST_SHARES:
+        worst = errors[-max(round(share * errors.size), 1) :]
+        found[f"{share:g}"] = round(float(worst.sum(dtype=np.float64)) / total, 4)
+    return found
 
 
 def _psnr(color: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> float:

@@ -312,13 +312,17 @@ def _finish(
         seen=seen,
     )
     orbit = nerf_outputs.write_orbit(setup, evaluator, snapshot, folder)
+    rows = list(read_rows(folder.metrics))
     draws = sampler_pictures.draw_facts(
         sampled,
-        [row["effective_rays"] for row in read_rows(folder.metrics) if row["kind"] == "train"],
+        [row["effective_rays"] for row in rows if row["kind"] == "train"],
         setup.job.train.rays_per_step,
         seen,
     )
-    values = summary.of_nerf_run(loop, evaluator, ended_by=ended_by, final=final, draws=draws)
+    first = next((row for row in rows if row["kind"] == "held_out"), {})
+    values = summary.of_nerf_run(
+        loop, evaluator, ended_by=ended_by, first_look=first, final=final, draws=draws
+    )
     nerf_report.write(
         folder,
         values,

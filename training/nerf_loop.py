@@ -30,6 +30,8 @@ from .run_folder import RunFolder
 from .run_log import RunLog
 
 _WARM_UP_CALLS = 3
+WORST_HOLD = "error_held_by_worst_percent"
+"""Of held-out rows: the share of the squared error that the worst hundredth of the pixels holds."""
 
 Clock = Callable[[], float]
 
@@ -250,12 +252,15 @@ class Loop:
 
     def _look(self, evaluator: Evaluator) -> None:
         snapshot = images.snapshot(devices.local(self.state))
-        psnr = evaluator.quick_psnr(snapshot)
+        psnr, held_by_worst = evaluator.quick(snapshot)
         progress = self.progress
         progress.curve.append([progress.step, round(progress.train_seconds, 3), round(psnr, 4)])
-        self._log.write(
-            progress.step, {"psnr": psnr, "seconds": progress.train_seconds}, group="held_out"
-        )
+        values = {
+            "psnr": psnr,
+            "seconds": progress.train_seconds,
+            WORST_HOLD: held_by_worst["0.01"],
+        }
+        self._log.write(progress.step, values, group="held_out")
         pictures.write_png(self._folder.images / "preview.png", evaluator.preview(snapshot))
         if len(progress.curve) == 1:
             self._view.say(f"first picture: {self._folder.images / 'preview.png'}")

@@ -14,13 +14,12 @@ from scenes.cameras import scale_pixels
 
 from . import camera_paths, pictures, video
 from .nerf_config import NerfJob
-from .nerf_evaluation import Evaluator, ViewResult, over
+from .nerf_evaluation import Evaluator, ViewResult, error_concentration, over
 from .nerf_setup import Setup, bounds
 from .perceptual import Lpips
 from .run_folder import RunFolder
 from .sampler_pictures import Density
 
-WORST_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of the held-out pixels, worst first, whose part of the error is told."""
 _DEPTH = ("depth_rmse", "depth_relative", "depth_within_quarter")
 _PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", *_DEPTH)
@@ -197,20 +196,6 @@ def write_orbit(
     )
     fps = max(6, outputs.video_frames / 5)
     return video.write_video(folder.images / "orbit", frames, fps=fps)
-
-
-def error_concentration(errors: Float[np.ndarray, " pixels"]) -> dict[str, float]:
-    """Gives the share of the squared error that the worst pixels hold, by their share of all.
-
-    Spread evenly, the worst tenth of the pixels would hold a tenth of the error.
-    """
-    errors = np.sort(errors if errors.size else np.zeros(1))  # masks may leave nothing that counts
-    total = max(float(errors.sum(dtype=np.float64)), 1e-30)
-    found = {}
-    for share in WORST_SHARES:
-        worst = errors[-max(round(share * errors.size), 1) :]
-        found[f"{share:g}"] = round(float(worst.sum(dtype=np.float64)) / total, 4)
-    return found
 
 
 def _row(view: ViewResult, depth: np.ndarray) -> UInt8[np.ndarray, "rows _ 3"]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from . import nerf_config, processes, runtime
 from .nerf_evaluation import Evaluator
-from .nerf_loop import Loop
+from .nerf_loop import WORST_HOLD, Loop
 
 
 def of_nerf_run(
@@ -12,10 +12,15 @@ def of_nerf_run(
     evaluator: Evaluator,
     *,
     ended_by: str,
+    first_look: dict[str, Any],
     final: dict[str, Any],
     draws: dict[str, float],
 ) -> dict[str, Any]:
-    """Collects the numbers of a finished radiance-field run."""
+    """Collects the numbers of a finished radiance-field run.
+
+    Args:
+      first_look: the log's first row of held-out values; empty where there is none.
+    """
     import jax
 
     job, progress = loop.setup.job, loop.progress
@@ -37,6 +42,9 @@ def of_nerf_run(
         "num_devices": 1 if loop.setup.mesh is None else loop.setup.mesh.size,
         "num_processes": processes.count(),
         "versions": runtime.versions(),
+        "first_look": {
+            name: first_look[name] for name in ("step", "psnr", WORST_HOLD) if name in first_look
+        },
         "final": final,
         "draws": draws,
         "curve": progress.curve,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from samplers import diagnostics
 from voxels.formats.map_json import save_map
 from voxels.rendering.planning import march_backend
 from voxels.train_step import TrainState, learn, look, train_step
@@ -291,6 +292,7 @@ def _finish(
         "device": runtime.device_name(),
         "versions": runtime.versions(),
         "final": final,
+        "draws": _draws(setup, state),
         "curve": progress.curve,
         "curve_metric": "PSNR in dB of the fixed views",
     }
@@ -306,6 +308,13 @@ def _finish(
     )
     print(f"report: {Path(folder.report)}")
     return values
+
+
+def _draws(setup: Setup, state: TrainState) -> dict[str, float]:
+    """How even the cameras are drawn at the end: entropy, 1 is uniform."""
+    assert setup.sampler.probabilities is not None
+    probs = setup.sampler.probabilities(state.sampler)
+    return {"entropy": round(float(diagnostics.concentration(probs).entropy), 5)}
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:

@@ -14,8 +14,7 @@ from scenes.cameras import make_cameras
 from scenes.rays import camera_rays
 from scenes.rotations import look_at
 from training import nerf_outputs, nerf_setup, sampler_pictures
-from training.nerf_evaluation import Evaluator, lattice_cameras, over
-from training.nerf_outputs import error_concentration
+from training.nerf_evaluation import Evaluator, error_concentration, lattice_cameras, over
 from training.run_folder import RunFolder
 
 from .conftest import TINY
@@ -53,6 +52,11 @@ def test_quick_psnr_of_every_pixel_is_the_full_one(shared):
         for result in results
     ]
     np.testing.assert_allclose(evaluator.quick_psnr(snapshot), np.mean(subset), rtol=1e-4)
+    _, held = evaluator.quick(snapshot)
+    shares = [held[name] for name in sorted(held, key=float)]
+    assert shares == sorted(shares)
+    assert held["0.01"] > 0.01
+    assert held["1"] == 1.0
 
 
 def test_perfect_pictures_stay_finite(shared):

@@ -232,6 +232,12 @@ def interrupted_loop(setup, evaluator, folder, step, state, progress, log, saver
 
 
 @pytest.mark.slow
+def test_draws_of_starts_are_told_in_numbers():
+    even, one = [0.25] * 4, [1.0, 0.0, 0.0, 0.0]
+    found = motion_history.draws([{"probabilities": even}, {"probabilities": one}])
+    assert found == {"entropy": 0.5, "effective_sample_share": (1.0 + 0.25) / 2}
+
+
 def test_a_policy_gone_nan_is_not_kept_and_the_run_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
     """Metrics tell of what was before a step, so its last good checkpoint was overwritten once."""
     job = small_job()
