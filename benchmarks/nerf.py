@@ -31,8 +31,9 @@ import tyro
 
 from benchmarks import measuring, nerf_throughput, nerf_training
 from training import nerf_presets
-from training.nerf_config import NerfJob, SamplerConfig, SceneConfig
+from training.nerf_config import NerfJob, SceneConfig
 from training.nerf_options import DEFAULT_SAMPLER, choose_preset, in_whole_calls
+from training.sampler_config import SamplerConfig
 
 Part = Literal["start", "throughput", "peer", "small", "all"]
 _SCENES = ("synthetic:spheres", "synthetic:blocks")

@@ -4,7 +4,8 @@ import dataclasses
 from typing import Any, Literal
 
 from .motion_config import MotionJob
-from .nerf_config import NerfJob, SamplerConfig
+from .nerf_config import NerfJob
+from .sampler_config import SamplerConfig
 from .voxels_config import VoxelsJob
 
 CONFIG_NAME = "compare.json"

@@ -9,7 +9,7 @@ from . import config_json
 
 if TYPE_CHECKING:
     from .compare_config import Comparison
-    from .nerf_config import SamplerConfig
+    from .sampler_config import SamplerConfig
 
 
 def sampler_names(text: str) -> dict[str, str]:
@@ -58,19 +58,12 @@ def samplers(names: str, assignments: Sequence[str]) -> "tuple[SamplerConfig, ..
     Raises:
       ValueError: as `sampler_names` and `split_options` do.
     """
-    from .nerf_config import SamplerConfig, SamplerOption
+    from . import sampler_config
 
     named = sampler_names(names)
     _, options = split_options(named, assignments)
     return tuple(
-        SamplerConfig(
-            name=name,
-            label="" if label == name else label,
-            options=tuple(
-                SamplerOption(name=option, value=config_json.parse_value(text))
-                for option, text in options.get(label, {}).items()
-            ),
-        )
+        sampler_config.typed(name, options.get(label, {}), label="" if label == name else label)
         for label, name in named.items()
     )
 

@@ -129,9 +129,11 @@ def _parse_list(text: str) -> Any:
     return [parse_value(part.strip()) for part in inside.split(",")] if inside else []
 
 
-def parse_assignments(items: Sequence[str], flag: str) -> dict[str, str]:
+def parse_assignments(items: Sequence[str], flag: str, *, implied: str = "") -> dict[str, str]:
     """Splits NAME=VALUE words.
 
+    Args:
+      implied: what names may begin with or leave out; it is taken off.
     Raises:
       ValueError: for a word without "=" or a name given twice.
     """
@@ -140,6 +142,7 @@ def parse_assignments(items: Sequence[str], flag: str) -> dict[str, str]:
         name, found, value = item.partition("=")
         if not found or not name:
             raise ValueError(f"{flag} takes NAME=VALUE, got {item!r}")
+        name = name.removeprefix(implied)
         if name in result:
             raise ValueError(f"{flag} gives {name} twice")
         result[name] = value

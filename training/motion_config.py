@@ -8,7 +8,7 @@ from motion.formats.clip_files import ReadOptions
 from motion.physics import PhysicsName
 from motion.train_step import TrainConfig
 
-from .nerf_config import SamplerConfig
+from .sampler_config import SamplerConfig
 
 BUILTIN = "builtin:"
 

@@ -3,10 +3,9 @@
 from motion import starts
 from motion.formats.clip_files import ReadOptions
 
-from . import config_json, motion_tasks, runtime
+from . import config_json, motion_tasks, runtime, sampler_config
 from .motion_command import MotionCommand
 from .motion_config import MotionJob, MotionLoop, MotionSource
-from .nerf_config import SamplerConfig, SamplerOption
 
 _DEFAULT_SECONDS = 300.0
 
@@ -42,12 +41,8 @@ def build(command: MotionCommand) -> MotionJob:
         physics=command.physics or ("mjx" if is_large else "c"),
         num_envs=command.envs or (4096 if is_large else 256),
         sampler=task.sampler(
-            SamplerConfig(
-                name=settings.get("sampler.name", command.sampler or starts.DEFAULT),
-                options=tuple(
-                    SamplerOption(name=name, value=config_json.parse_value(text))
-                    for name, text in options.items()
-                ),
+            sampler_config.typed(
+                settings.get("sampler.name", command.sampler or starts.DEFAULT), options
             )
         ),
         bin_seconds=task.bin_seconds,

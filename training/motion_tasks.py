@@ -13,7 +13,7 @@ from motion.starts import DEFAULT
 from motion.terminations import TerminationTerm
 from motion.train_step import TrainConfig
 
-from .nerf_config import SamplerConfig, SamplerOption
+from .sampler_config import SamplerConfig, SamplerOption
 
 
 class MotionTask(NamedTuple):

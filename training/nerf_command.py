@@ -74,8 +74,8 @@ class NerfCommand:
     preset: PresetChoice = None
     """Settings by machine; auto takes gpu when JAX finds an accelerator."""
     set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
-    """Any other setting of the run, NAME=VALUE, e.g. optimizer.learning_rate=0.005; names start
-    at the train section of config.json, or with loop. or outputs."""
+    """Any other setting of the run, NAME=VALUE, e.g. optimizer.learning_rate=0.005; names are
+    those of config.json, of its train section or beginning with loop. or outputs."""
     out: OptionalStr = None
     """Folder for the results. Default: runs/SCENE-SAMPLER, with a number when taken."""
     resume: OptionalStr = None

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from nerf.train_step import NerfConfig
 
 from .config_json import BEFORE
-
-OptionValue = bool | int | float | str | None
+from .sampler_config import SamplerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,33 +47,6 @@ class SceneConfig:
             raise ValueError(f"holdout must be at least 2, got {self.holdout}")
         if self.train_views is not None and self.train_views < 1:
             raise ValueError(f"train_views must be at least 1, got {self.train_views}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplerOption:
-    """One setting of the sampler that differs from its default."""
-
-    name: str
-    value: OptionValue
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplerConfig:
-    """Which rays to draw; checked by the sampler registry."""
-
-    name: str = "uniform"
-    options: tuple[SamplerOption, ...] = ()
-    label: str = ""
-    """What a comparison calls it; empty: its name."""
-
-    @property
-    def title(self) -> str:
-        """What it is called in folders and tables."""
-        return self.label or self.name
-
-    def as_dict(self) -> dict[str, OptionValue]:
-        """Settings by name."""
-        return {option.name: option.value for option in self.options}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

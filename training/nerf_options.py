@@ -6,9 +6,9 @@ from nerf import depth
 from scenes.loading import SYNTHETIC
 from scenes.posed_images import SceneKind, SplitImages
 
-from . import config_json, nerf_presets, nerf_setup, runtime
+from . import config_json, nerf_presets, nerf_setup, runtime, sampler_config
 from .nerf_command import NerfCommand
-from .nerf_config import NerfJob, SamplerConfig, SamplerOption, SceneConfig
+from .nerf_config import NerfJob, SceneConfig
 from .nerf_presets import PresetName
 
 DEFAULT_SAMPLER = "error_map"
@@ -52,7 +52,7 @@ def check_scene_flags(command: NerfCommand) -> None:
 
 def wants_depth(command: NerfCommand) -> bool:
     """Whether the flags ask for training with depth."""
-    is_set = any(text.startswith("depth.") for text in command.set_)
+    is_set = any(text.removeprefix("train.").startswith("depth.") for text in command.set_)
     return is_set or command.depth not in (None, "plain")
 
 
@@ -77,13 +77,7 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
     job = NerfJob(
         seed=0 if command.seed is None else command.seed,
         scene=scene,
-        sampler=SamplerConfig(
-            name=command.sampler or DEFAULT_SAMPLER,
-            options=tuple(
-                SamplerOption(name=name, value=config_json.parse_value(text))
-                for name, text in options.items()
-            ),
-        ),
+        sampler=sampler_config.typed(command.sampler or DEFAULT_SAMPLER, options),
         train=dataclasses.replace(
             nerf_presets.train_config(preset, kind),
             depth=depth.PRESETS[command.depth or "plain"],
@@ -91,7 +85,7 @@ def build(command: NerfCommand, kind: SceneKind = "bounded") -> NerfJob:
         loop=_replaced(nerf_presets.loop_config(preset), seconds=command.seconds),
         outputs=nerf_presets.output_config(preset),
     )
-    assignments = config_json.parse_assignments(command.set_, "--set")
+    assignments = config_json.parse_assignments(command.set_, "--set", implied="train.")
     values = config_json.to_json(job)
     for name, text in assignments.items():
         section = name.split(".", 1)[0]

@@ -69,8 +69,8 @@ class VoxelsCommand:
     seed: OptionalInt = None
     """Fixes every random choice of the run. Default 0."""
     set_: Annotated[Assignments, tyro.conf.arg(name="set")] = ()
-    """Any other setting, NAME=VALUE, e.g. losses.sparsity=0.01; names start at the train section
-    of config.json, or with world., guidance. or loop."""
+    """Any other setting, NAME=VALUE, e.g. losses.sparsity=0.01; names are those of config.json,
+    of its train section or beginning with world., guidance. or loop."""
     out: OptionalStr = None
     """Folder for the results. Default: runs/voxels-GUIDANCE, with a number when taken."""
     resume: OptionalStr = None

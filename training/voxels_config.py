@@ -7,7 +7,7 @@ from voxels.guidance.distillation import DistillationConfig
 from voxels.guidance.sdxl import SdxlConfig
 from voxels.train_step import TrainConfig
 
-from .nerf_config import SamplerConfig
+from .sampler_config import SamplerConfig
 
 GuidanceName = Literal["target", "mixture", "tiny", "sdxl"]
 TEXT_GUIDES = ("tiny", "sdxl")

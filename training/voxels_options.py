@@ -8,8 +8,7 @@ from voxels.rendering.images import RenderConfig
 from voxels.rendering.planning import march_backend
 from voxels.train_step import TrainConfig
 
-from . import config_json, voxels_setup
-from .nerf_config import SamplerConfig, SamplerOption
+from . import config_json, sampler_config, voxels_setup
 from .voxels_command import VoxelsCommand
 from .voxels_config import (
     TEXT_GUIDES,
@@ -41,7 +40,7 @@ def build(command: VoxelsCommand) -> VoxelsJob:
     Raises:
       FileNotFoundError, ValueError: naming the file, flag or setting.
     """
-    assignments = config_json.parse_assignments(command.set_, "--set")
+    assignments = config_json.parse_assignments(command.set_, "--set", implied="train.")
     plain = WorldSource()
     guide = command.guidance or "target"
     is_text = guide in TEXT_GUIDES
@@ -99,13 +98,7 @@ def build(command: VoxelsCommand) -> VoxelsJob:
             prompt=command.prompt or "",
             distillation=DistillationConfig(guidance_scale=_TINY_SCALE if guide == "tiny" else 1.0),
         ),
-        sampler=SamplerConfig(
-            name=command.sampler or "views_rounds",
-            options=tuple(
-                SamplerOption(name=name, value=config_json.parse_value(text))
-                for name, text in options.items()
-            ),
-        ),
+        sampler=sampler_config.typed(command.sampler or "views_rounds", options),
         views_per_step=min(4, loaded.num_views),
         wishes=wishes,
         train=train,

@@ -185,6 +185,11 @@ def nerf_default_table() -> str:
     return _compared("nerf_default_cpu")
 
 
+def nerf_return_table() -> str:
+    """When the default returns to uniform draws, on fresh seeds."""
+    return _compared("nerf_return_cpu")
+
+
 def nerf_depth_table() -> str:
     """Presets of depth guidance on an RGB-D scan."""
     rows = []
@@ -206,6 +211,7 @@ def nerf_depth_table() -> str:
 
 
 TABLES = {
+    "nerf_return": nerf_return_table,
     "nerf_step": nerf_step_table,
     "nerf_cost": nerf_cost_table,
     "nerf_peer": nerf_peer_table,

@@ -15,7 +15,8 @@ from samplers.device_axis import AXIS, DeviceAxis, axis_of, jit_step
 from tests.statistics import assert_mean_close
 from tests.training.conftest import TINY
 from training import nerf_setup
-from training.nerf_config import NerfJob, SamplerConfig, SamplerOption
+from training.nerf_config import NerfJob
+from training.sampler_config import SamplerConfig, SamplerOption
 
 MESH = jax.make_mesh((8,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
 EAGER = SamplerConfig(name="error_weighted", options=(SamplerOption(name="warmup_steps", value=2),))

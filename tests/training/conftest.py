@@ -10,8 +10,9 @@ from nerf.marching import MarchingConfig
 from nerf.occupancy import OccupancyConfig
 from nerf.train_step import NerfConfig
 from training import nerf_job, nerf_setup
-from training.nerf_config import LoopConfig, NerfJob, OutputConfig, SamplerConfig, SceneConfig
+from training.nerf_config import LoopConfig, NerfJob, OutputConfig, SceneConfig
 from training.nerf_evaluation import Evaluator
+from training.sampler_config import SamplerConfig
 
 TINY = NerfJob(
     seed=3,

@@ -7,7 +7,8 @@ import pytest
 
 from training import cli, compare_results, compare_runs, nerf_job
 from training.compare_config import NerfComparison, run_name
-from training.nerf_config import OutputConfig, SamplerConfig
+from training.nerf_config import OutputConfig
+from training.sampler_config import SamplerConfig
 
 from .conftest import TINY
 

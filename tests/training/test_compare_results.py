@@ -7,7 +7,7 @@ import pytest
 from training import compare_report, compare_results, compare_runs, run_folder, voxels_options
 from training.compare_config import NerfComparison, VoxelsComparison, run_name
 from training.fault import FaultError
-from training.nerf_config import SamplerConfig
+from training.sampler_config import SamplerConfig
 from training.voxels_command import VoxelsCommand
 
 from .conftest import TINY

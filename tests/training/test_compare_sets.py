@@ -7,7 +7,7 @@ import pytest
 
 from training import compare_flags, compare_kinds, compare_sets, run_folder
 from training.compare_config import NerfComparison
-from training.nerf_config import SamplerConfig
+from training.sampler_config import SamplerConfig
 
 from .conftest import TINY
 

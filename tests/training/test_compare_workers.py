@@ -11,8 +11,9 @@ import pytest
 from training import compare_runs, compare_workers
 from training.compare_config import NerfComparison, run_name
 from training.compare_worker import cores
-from training.nerf_config import OutputConfig, SamplerConfig
+from training.nerf_config import OutputConfig
 from training.run_folder import RunFolder
+from training.sampler_config import SamplerConfig
 
 from .conftest import TINY
 

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motion.train_step import TrainConfig
-from training import config_json
+from training import config_json, nerf_options, voxels_options
 from training.motion_config import MotionJob, MotionSource
-from training.nerf_config import NerfJob, SamplerConfig, SamplerOption, evaluation_steps
+from training.nerf_command import NerfCommand
+from training.nerf_config import NerfJob, evaluation_steps
+from training.sampler_config import SamplerConfig, SamplerOption
+from training.voxels_command import VoxelsCommand
 from training.voxels_config import WorldSource
 
 from .conftest import TINY
@@ -170,6 +173,17 @@ def test_assignments_are_split_and_checked():
     for words in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(ValueError, match="--set"):
             config_json.parse_assignments(words, "--set")
+
+
+def test_settings_may_be_named_as_in_config_json():
+    for build, command in (
+        (nerf_options.build, NerfCommand),
+        (voxels_options.build, VoxelsCommand),
+    ):
+        assert build(command(set_=("train.num_steps=16", "loop.log_every=4"))).train.num_steps == 16
+        with pytest.raises(ValueError, match="gives num_steps twice"):
+            build(command(set_=("train.num_steps=16", "num_steps=8")))
+    assert nerf_options.wants_depth(NerfCommand(set_=("train.depth.is_guided=true",)))
 
 
 @pytest.mark.parametrize("steps", [1, 5, 24, 1000, 20000])

@@ -8,7 +8,7 @@ import pytest
 
 from samplers.pixels import pixel_indices
 from training import nerf_setup
-from training.nerf_config import SamplerConfig, SamplerOption
+from training.sampler_config import SamplerConfig, SamplerOption
 
 from .conftest import TINY
 

@@ -33,8 +33,8 @@ from training.fault import FaultError
 from training.motion_command import MotionCommand
 from training.motion_config import MotionJob, MotionLoop, MotionSource
 from training.motion_setup import LoadedMotion
-from training.nerf_config import SamplerConfig
 from training.run_folder import RunFolder
+from training.sampler_config import SamplerConfig
 
 REALLY_LOAD = motion_setup.load
 SETTINGS = (
