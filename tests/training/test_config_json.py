@@ -1,6 +1,7 @@
 """Configs survive the trip through JSON, and a wrong file is named down to the field."""
 
 import dataclasses
+import functools
 import json
 import re
 
@@ -176,13 +177,12 @@ def test_assignments_are_split_and_checked():
 
 
 def test_settings_may_be_named_as_in_config_json():
-    for build, command in (
-        (nerf_options.build, NerfCommand),
-        (voxels_options.build, VoxelsCommand),
-    ):
-        assert build(command(set_=("train.num_steps=16", "loop.log_every=4"))).train.num_steps == 16
+    once, twice = ("train.num_steps=16", "loop.log_every=4"), ("train.num_steps=16", "num_steps=8")
+    field, world = functools.partial(NerfCommand, data="synthetic:spheres"), VoxelsCommand
+    for build, command in ((nerf_options.build, field), (voxels_options.build, world)):
+        assert build(command(set_=once)).train.num_steps == 16
         with pytest.raises(ValueError, match="gives num_steps twice"):
-            build(command(set_=("train.num_steps=16", "num_steps=8")))
+            build(command(set_=twice))
     assert nerf_options.wants_depth(NerfCommand(set_=("train.depth.is_guided=true",)))
 
 
