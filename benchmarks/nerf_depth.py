@@ -57,7 +57,6 @@ def _runs(
     """Trains one preset with several seeds, compiling once."""
     from benchmarks.nerf_training import train_seeds
     from nerf import images
-    from scenes import metrics, posed_images
     from training import nerf_options, nerf_setup
     from training.nerf_command import NerfCommand
     from training.nerf_evaluation import Evaluator
@@ -76,15 +75,12 @@ def _runs(
     config = dataclasses.replace(nerf_options.scene_config(command), with_depth=True)
     scene = nerf_setup.load(config)
     job = dataclasses.replace(nerf_options.build(command, scene.train.kind), scene=config)
-    scale, results = posed_images.world_scale(scene), []
+    results = []
     for setup, state, _ in train_seeds(job, scene, seeds):
-        rows = []
-        for number, view in enumerate(Evaluator(setup).every_view(images.snapshot(state))):
-            assert scene.test.depth is not None
-            errors = metrics.depth_errors(view.rendered.depth, scene.test.depth[number])
-            rows.append(
-                (view.psnr, view.ssim, float(errors.rmse) * scale, float(errors.absolute_relative))
-            )
+        rows = [
+            (view.psnr, view.ssim, view.depth_rmse, view.depth_relative)
+            for view in Evaluator(setup).every_view(images.snapshot(state))
+        ]
         means = (statistics.fmean(column) for column in zip(*rows, strict=True))
         results.append(dict(zip(QUANTITIES, means, strict=True)))
     return results

@@ -1,6 +1,7 @@
 """Tables of the radiance-field job."""
 
 import statistics
+from typing import Any
 
 from . import cells
 
@@ -137,6 +138,43 @@ def nerf_samplers_table() -> str:
     return _compared("nerf_samplers_cpu")
 
 
+_CHOICES = {
+    "error_map": "`error_map`, the default",
+    "spatial": "`spatial`: tiles, exact weights",
+    "error_weighted": "`error_weighted`: single pixels, exact weights",
+    "without_weights": "the same without weights (`correction=0`)",
+    "mixed": "`mixed`: both, and uniform",
+    "soft_mining": "`soft_mining`",
+}
+
+
+def ray_gains_table() -> str:
+    """What each way to draw rays gains over uniform draws; marked where chance may explain it."""
+    found = cells.read("nerf_samplers_cpu")
+    head, columns = ["rays drawn by"], []
+    for data, results in found["data"].items():
+        train = found["configs"][data]["base"]["train"]
+        head.append(f"{_SHORT.get(data, data)}, {train['num_steps']:,} steps")
+        columns.append({(v["sampler"], v["quantity"]): v for v in results["verdicts"]})
+    rows = []
+    for name, words in _CHOICES.items():
+        quantities = {"final": words, "at_equal_seconds": f"{words}, at equal time"}
+        for quantity, title in quantities.items():
+            if quantity == "final" or name in ("error_map", "soft_mining"):
+                verdicts = [column[name, quantity] for column in columns]
+                rows.append([title, *(_gain(verdict) for verdict in verdicts)])
+    return cells.table(head, rows)
+
+
+_SHORT = {"blender_lego_400": "lego", "detail": "detailed scene", "llff_fern": "fern"}
+
+
+def _gain(verdict: dict[str, Any]) -> str:
+    """In dB, bold where it is beyond chance."""
+    text = f"{verdict['difference']:+.1f} dB"
+    return text if verdict["outcome"] == "no clear difference" else f"**{text}**"
+
+
 def nerf_ablation_table() -> str:
     """What of tiles drawn by their error earns their gain, paired seeds."""
     return _compared("nerf_ablation_cpu")
@@ -211,6 +249,7 @@ def nerf_depth_table() -> str:
 
 
 TABLES = {
+    "ray_gains": ray_gains_table,
     "nerf_return": nerf_return_table,
     "nerf_step": nerf_step_table,
     "nerf_cost": nerf_cost_table,

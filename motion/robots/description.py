@@ -210,8 +210,9 @@ def build_robot(
     model = spec.compile()
     default = np.array([_match(description.default_pose, j.name) or 0.0 for j in hinges])
     lower, upper = _limits(model, [joint.name for joint in hinges])
-    middle, half = (lower + upper) / 2, (upper - lower) / 2
+    half = (upper - lower) / 2
     is_limited = np.isfinite(half)
+    middle = np.add(lower, upper, out=np.zeros_like(half), where=is_limited) / 2
     effort = np.array([motor.effort for motor in known])
     stiffness = np.array([motor.stiffness for motor in known])
     tracked_ids = tuple(model.body(name).id for name in description.tracked_bodies)
