@@ -1,5 +1,6 @@
 """Loads Stable Diffusion XL from a folder or from the user's hub cache; downloads nothing."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def load_pipeline(weights: str | None, *, unet: str | None = None, num_steps: in
             'sdxl guidance needs torch and diffusers: pip install "hardlight[guidance]"'
         ) from error
     has_gpu = torch.cuda.is_available()
+    weights = None if weights is None else os.path.expanduser(weights)  # shells leave NAME=~/x
     source = BASE if weights is None else weights
     if weights is not None and _is_path(weights) and not Path(weights).is_dir():
         raise FileNotFoundError(f"{weights}: no folder with a diffusers pipeline")

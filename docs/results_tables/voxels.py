@@ -28,12 +28,22 @@ def voxels_table() -> str:
 
 
 def voxels_samplers_table() -> str:
-    """Ways to choose cameras, paired seeds."""
+    """Ways to choose cameras early in a run, paired seeds."""
+    return _cameras("voxels_samplers_cpu")
+
+
+def voxels_samplers_whole_table() -> str:
+    """Ways to choose cameras over whole runs, paired seeds."""
+    return _cameras("voxels_samplers_whole_cpu")
+
+
+def _cameras(name: str) -> str:
     rows, said = [], []
     columns = ("final", "at_equal_seconds", "area", "visible_right")
-    for found in cells.read("voxels_samplers_cpu")["data"].values():
+    for found in cells.read(name)["data"].values():
         for sampler, values in found["samplers"].items():
-            rows.append([f"`{sampler}`", *(cells.spread(values[key]) for key in columns)])
+            numbers = [cells.spread(values[key]) for key in columns[:-1]]
+            rows.append([f"`{sampler}`", *numbers, cells.spread(values[columns[-1]], 4)])
         said += [
             f"* {verdict['sentence']}"
             for verdict in found["verdicts"]
@@ -72,5 +82,6 @@ def voxels_training_table() -> str:
 TABLES = {
     "voxels_training": voxels_training_table,
     "voxels_samplers": voxels_samplers_table,
+    "voxels_samplers_whole": voxels_samplers_whole_table,
     "voxels": voxels_table,
 }
