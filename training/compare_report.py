@@ -70,6 +70,7 @@ def write(folder: Path, comparison: Comparison, results: dict[str, Any]) -> Path
             is_soft=True,
         )
     )
+    parts += _differences(results)
     parts.append(report_page.heading(kind.metric[0].upper() + kind.metric[1:]))
     parts.append(
         report_page.plots(
@@ -87,6 +88,46 @@ def write(folder: Path, comparison: Comparison, results: dict[str, Any]) -> Path
     path = folder / "report.html"
     report_page.write(path, page)
     return path
+
+
+def _differences(results: dict[str, Any]) -> list[str]:
+    """Every verdict as a cell, and below the tests that do not decide."""
+    verdicts = results["verdicts"]
+    if not verdicts:
+        return []
+    names = list(dict.fromkeys(verdict["sampler"] for verdict in verdicts))
+    wanted = {verdict["what"]: verdict["unit"] for verdict in verdicts}
+    found = {(verdict["sampler"], verdict["what"]): verdict for verdict in verdicts}
+    cells = [[found.get((name, what)) for what in wanted] for name in names]
+    head = [what if unit in what else f"{what}, {unit}" for what, unit in wanted.items()]
+    rows = [
+        [name, *(cell["shown"] if cell else "" for cell in row)]
+        for name, row in zip(names, cells, strict=True)
+    ]
+    clear = [
+        (number, place)
+        for number, row in enumerate(cells)
+        for place, cell in enumerate(row, start=1)
+        if cell and cell["outcome"] in ("better", "worse")
+    ]
+    tests = [
+        f"{verdict['sampler']}, {verdict['what']}: bootstrap interval "
+        f"{verdict['bootstrap_interval'][0]:+.4g} to {verdict['bootstrap_interval'][1]:+.4g}, "
+        f"sign test p = {verdict['sign_test']:.3g}"
+        for verdict in verdicts
+        if verdict["bootstrap_interval"]
+    ]
+    parts = [
+        report_page.heading(f"Difference from {verdicts[0]['baseline']}"),
+        report_page.table(["sampler", *head], rows, best=clear),
+        report_page.paragraph(
+            "Mean over the paired seeds with its 95 % interval; marked where it leaves out zero.",
+            is_soft=True,
+        ),
+    ]
+    if tests:
+        parts.append(report_page.details("Bootstrap and sign tests", "\n".join(tests)))
+    return parts
 
 
 def _columns(kind: Kind, target: float) -> list[Column]:

@@ -12,6 +12,8 @@ from . import compare_statistics as statistics
 from .compare_config import Comparison, run_name
 from .compare_kinds import Kind
 
+_MOST_SAID = 12
+
 _Values = dict[str, dict[int, float]]
 """Quantity, seed, value."""
 
@@ -89,8 +91,19 @@ def stopped(results: Mapping[str, Any]) -> list[str]:
 
 
 def sentences(results: Mapping[str, Any]) -> list[str]:
-    """Says what came out: first the runs that stopped, then every verdict."""
-    return stopped(results) + [verdict["sentence"] for verdict in results["verdicts"]]
+    """Says what came out: first the runs that stopped, then the verdicts.
+
+    Of more than a dozen verdicts only the clear ones are said; a table has the others.
+    """
+    verdicts = results["verdicts"]
+    said = [verdict["sentence"] for verdict in verdicts]
+    if len(verdicts) > _MOST_SAID:
+        said = [one["sentence"] for one in verdicts if one["outcome"] in ("better", "worse")]
+        said.append(
+            f"{len(verdicts) - len(said)} of {len(verdicts)} verdicts are not clear and are left "
+            "out here."
+        )
+    return stopped(results) + said
 
 
 def _seeds(comparison: Comparison) -> set[int]:
@@ -179,22 +192,20 @@ def _verdict(
     seeds = [seed for seed in ours if seed in theirs]
     verdict = statistics.judge([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
     column = {column.name: column for column in kind.columns}.get(quantity, kind.final)
+    unit, digits = column.unit or "", 2 if column.unit else 4
     return {
         "sampler": name,
         "baseline": baseline,
         "quantity": quantity,
+        "what": what,
         "difference": verdict.difference.mean,
         "interval": verdict.interval and list(verdict.interval),
         "bootstrap_interval": verdict.bootstrap and list(verdict.bootstrap),
         "sign_test": verdict.sign_test,
         "outcome": verdict.outcome,
+        "unit": unit,
+        "shown": statistics.shown(verdict, scale=column.scale, digits=digits),
         "sentence": statistics.sentence(
-            name,
-            baseline,
-            verdict,
-            what,
-            unit=column.unit or "",
-            scale=column.scale,
-            digits=2 if column.unit else 4,
+            name, baseline, verdict, what, unit=unit, scale=column.scale, digits=digits
         ),
     }

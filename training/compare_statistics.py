@@ -142,6 +142,15 @@ def sign_test(differences: Sequence[float]) -> float:
     return min(1.0, 2.0 * tail)
 
 
+def shown(verdict: Verdict, *, scale: float, digits: int) -> str:
+    """Gives a difference, times `scale`, and its interval as a cell of a table."""
+    text = f"{scale * verdict.difference.mean:+.{digits}f}"
+    if verdict.interval is None:
+        return text
+    low, high = (scale * end for end in verdict.interval)
+    return f"{text} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
 def sentence(
     name: str,
     baseline: str,

@@ -80,6 +80,24 @@ def test_a_sampler_that_never_ends_loses_no_other_verdict():
         compare_results.collect(comparison, {})
 
 
+def test_of_many_verdicts_the_clear_ones_are_said_and_a_table_has_all(tmp_path):
+    names = ("spatial", "mixed", "stratified")
+    samplers = (*_SAMPLERS, *(SamplerConfig(name=name) for name in names))
+    comparison = dataclasses.replace(_NERF, samplers=samplers)
+    summaries = {run_name(job): _summary(_gain_of_one(job)) for job in comparison.runs()}
+    results = compare_results.collect(comparison, summaries)
+    verdicts = results["verdicts"]
+    clear = [one for one in verdicts if one["outcome"] == "better"]
+    assert {one["sampler"] for one in clear} == {"error_weighted"}
+    said = compare_results.sentences(results)
+    assert said[:-1] == [one["sentence"] for one in clear]
+    assert said[-1].startswith(f"{len(verdicts) - len(clear)} of {len(verdicts)} verdicts are not")
+    page = compare_report.write(tmp_path, comparison, results).read_text()
+    assert all(one["shown"] in page for one in verdicts)
+    assert "+1.00 (+1.00 to +1.00)" in page
+    assert "sign test p = 0.25" in page
+
+
 class _Diverging:
     """Trains by writing a summary; the second sampler's runs meet a step that is not finite."""
 
