@@ -12,9 +12,9 @@ from scenes.normalisation import to_scene
 from scenes.posed_images import PosedImages, validate_poses
 from scenes.rotations import look_at
 
+from .render_command import FRAME_RATES
+
 _SWAY = 0.35
-RATES = (0.01, 1000.0)
-"""Frames per second, the fewest and the most."""
 _LARGEST_SIDE = 65535
 _ANGLES = (0.1, 179.0)
 _LARGEST_GAP = np.radians(120.0)
@@ -233,9 +233,9 @@ def _rate(root: Fields, num_frames: int) -> float | None:
     name = "fps" if "fps" in root else "seconds"
     value = root.positive(name)
     rate = value if name == "fps" else num_frames / value
-    if not RATES[0] <= rate <= RATES[1]:
+    slowest, fastest = FRAME_RATES
+    if not slowest <= rate <= fastest:
         raise ValueError(
-            f"{root.where(name)} must give {RATES[0]:g} to {RATES[1]:g} frames a second, "
-            f"got {rate:g}"
+            f"{root.where(name)} must give {slowest:g} to {fastest:g} frames a second, got {rate:g}"
         )
     return rate

@@ -22,6 +22,7 @@ from .nerf_setup import Setup, bounds
 
 _SSIM_WINDOW = 11
 _WORST_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Shares of the held-out pixels, worst first, whose part of the error is told."""
 
 
 class ViewResult(NamedTuple):

@@ -20,7 +20,6 @@ from .perceptual import Lpips
 from .run_folder import RunFolder
 from .sampler_pictures import Density
 
-"""Shares of the held-out pixels, worst first, whose part of the error is told."""
 _DEPTH = ("depth_rmse", "depth_relative", "depth_within_quarter")
 _PER_VIEW = ("psnr", "psnr_color_fitted", "ssim", *_DEPTH)
 """Numbers of a view; its pictures are not kept, for a set of them may be larger than memory."""

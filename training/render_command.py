@@ -9,6 +9,9 @@ import tyro
 from . import runtime
 from .flag_types import OptionalFloat
 
+FRAME_RATES = (0.01, 1000.0)
+"""Frames per second of a video, the fewest and the most."""
+
 OptionalNumber = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 OptionalText = Annotated[str | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
@@ -53,8 +56,9 @@ class RenderCommand:
             )
         if self.fps is not None and self.what == "views":
             raise ValueError("--fps is of videos, and --what views writes pictures")
-        if self.fps is not None and not 0.01 <= self.fps <= 1000:
-            raise ValueError(f"--fps must be in [0.01, 1000], got {self.fps:g}")
+        slowest, fastest = FRAME_RATES
+        if self.fps is not None and not slowest <= self.fps <= fastest:
+            raise ValueError(f"--fps must be in [{slowest:g}, {fastest:g}], got {self.fps:g}")
         runtime.prepare(is_guest=True)
         from . import run_rendering
 
